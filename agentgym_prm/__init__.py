@@ -1,0 +1,36 @@
+"""Train and judge LLM agents step by step: text environments, step rewards, agents and algorithms.
+
+Importing the package registers its environments with Gymnasium; it loads no machine-learning library.
+"""
+
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, RandomAgent, ReplayAgent
+from agentgym_prm.envs import ENV_IDS, register_envs
+from agentgym_prm.envs.core import TextEnv, TextSpace, TextVectorEnv
+from agentgym_prm.evaluate import EvalReport, evaluate
+from agentgym_prm.rollout import collect
+from agentgym_prm.types import Action, History, InfoKey, Step, Trajectory
+from agentgym_prm.version import __version__
+
+__all__ = [
+    "ENV_IDS",
+    "Action",
+    "Agent",
+    "EvalReport",
+    "ExpertAgent",
+    "HandcodedAgent",
+    "History",
+    "InfoKey",
+    "RandomAgent",
+    "ReplayAgent",
+    "Step",
+    "TextEnv",
+    "TextSpace",
+    "TextVectorEnv",
+    "Trajectory",
+    "__version__",
+    "collect",
+    "evaluate",
+]
+
+register_envs()

@@ -1,0 +1,105 @@
+"""Agents that need no model: random, replayed, expert, and a person at the keyboard."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.types import Action, History
+
+
+class RandomAgent(Agent):
+    """Draws uniformly among the admissible commands.
+
+    The draw depends on ``seed``, the episode and the turn only: batching, slots and resumed runs change nothing.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.name = "random"
+        self._seed = seed
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[self._draw(history, candidate) for candidate in range(n)] for history in histories]
+
+    def _draw(self, history: History, candidate: int) -> Action:
+        commands = history.admissible_commands
+        if not commands:
+            raise ValueError(f"RandomAgent needs admissible commands; task {history.task_id!r} offers none")
+        number = _mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
+        return Action(commands[number % len(commands)])
+
+
+class ReplayAgent(Agent):
+    """Repeats given commands, by task id: one stored solution a task, from its first turn on.
+
+    Raises ``KeyError`` for a task it has no commands for, and ``IndexError`` past their end.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self.name = "replay"
+        self._commands = commands
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._commands[h.task_id][len(h.steps)])] * n for h in histories]
+
+
+class ExpertAgent(Agent):
+    """Does what the environment's expert says; the environment has to be made with ``expert=name``.
+
+    Where the expert has no answer (a walkthrough that the episode has left), it looks around.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._advice(history) or "look")] * n for history in histories]
+
+    def _advice(self, history: History) -> str:
+        if history.expert_action is None:
+            raise ValueError(
+                f"the history holds no expert action: make the environment with expert={self.name!r} to use this agent"
+            )
+        return history.expert_action
+
+
+class HandcodedAgent(Agent):
+    """Plays ALFWorld from its texts alone: task sentence, observations and admissible commands of the history."""
+
+    def __init__(self) -> None:
+        self.name = "handcoded"
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._choose(history))] * n for history in histories]
+
+    @staticmethod
+    def _choose(history: History) -> str:
+        from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
+
+        expert = HandcodedExpert()
+        seen = [(step.observation, step.admissible_commands) for step in history.steps]
+        seen.append((history.observation, history.admissible_commands))
+        expert.begin(history.task, *seen[0])
+        for command, (observation, admissible) in zip(history.commands, seen[1:], strict=True):
+            expert.observe(command, observation, admissible)
+        return expert.choose()
+
+
+class HumanAgent(Agent):
+    """Asks a person. ``ask`` shows the history and returns what was typed: the caller owns the terminal."""
+
+    def __init__(self, ask: Callable[[History], str]) -> None:
+        self.name = "human"
+        self._ask = ask
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._ask(history)) for _ in range(n)] for history in histories]
+
+
+def _mix(*numbers: int) -> int:
+    """A 64-bit hash of integers (splitmix64), the same on every machine and Python version."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state

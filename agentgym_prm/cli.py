@@ -1,0 +1,311 @@
+"""``agentgym-prm``: the package's functions as commands of the same names.
+
+``play`` a game, ``rollout`` trajectories to a file, ``eval`` agents, ``export-games`` as official game files.
+Exit status: 0 done, 1 a game was not won in ``play``, 2 wrong arguments or missing data, 130 interrupted.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import tyro
+from tqdm import tqdm
+
+from agentgym_prm.agents import Agent, ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent
+from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.errors import AgentGymError, UnknownNameError
+from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, start_run
+from agentgym_prm.rollout import stream
+from agentgym_prm.types import Action, History
+
+AGENTS: dict[str, Callable[[int], Agent]] = {
+    "random": RandomAgent,
+    "handcoded": lambda seed: HandcodedAgent(),
+    "planner": lambda seed: ExpertAgent("planner"),
+    "walkthrough": lambda seed: ExpertAgent("walkthrough"),
+}
+_EXPERT = "handcoded"
+
+
+@dataclass(frozen=True)
+class Games:
+    """Which games are played, and how."""
+
+    env: str = ALFWORLD
+    """Registered id of the environment."""
+    data: str = "builtin"
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA), or a path to a game file, packed list or folder."""
+    split: str = "valid_unseen"
+    """train, valid_seen or valid_unseen."""
+    difficulty: str = "full"
+    """Size of builtin games: small (a few receptacles) or full (as large as the benchmark's)."""
+    engine: str = "native"
+    """'native', or 'textworld' for the original engine (extra [alfworld])."""
+    put_grammar: str | None = None
+    """List puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    max_episode_steps: int | None = None
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50)."""
+
+    def checked_env(self) -> str:
+        """The environment's id, known to be registered."""
+        if ":" not in self.env and self.env not in gym.registry:
+            raise UnknownNameError.of(
+                "environment", self.env, [i for i in gym.registry if i.startswith("agentgym_prm/")]
+            )
+        return self.env
+
+    def kwargs(self, agent: str = "") -> dict[str, Any]:
+        """Arguments for ``gym.make_vec``; ``agent`` may need an expert in the environment."""
+        kwargs: dict[str, Any] = {
+            "data": self.data,
+            "split": self.split,
+            "difficulty": self.difficulty,
+            "engine": self.engine,
+            "put_grammar": self.put_grammar,
+        }
+        if agent in ("planner", "walkthrough"):
+            kwargs["expert"] = agent
+        if self.max_episode_steps is not None:
+            kwargs["max_episode_steps"] = self.max_episode_steps
+        return kwargs
+
+
+FlatGames = Annotated[Games, tyro.conf.arg(name="")]
+
+
+def make_agent(name: str, seed: int = 0) -> Agent:
+    """The agent called ``name``; ``expert`` is short for the one that acts from text alone."""
+    name = _EXPERT if name == "expert" else name
+    if name not in AGENTS:
+        raise UnknownNameError.of("agent", name, [*AGENTS, "expert"])
+    return AGENTS[name](seed)
+
+
+def play(
+    games: FlatGames = Games(),
+    /,
+    agent: str = "human",
+    task: int = 0,
+    delay: float = 0.0,
+) -> int:
+    """Play one game in the terminal, or watch an agent play it.
+
+    Type a command; '?' lists the admissible ones, an empty line or Ctrl-D stops.
+
+    Args:
+        games: Which games.
+        agent: human, expert, handcoded, planner, walkthrough or random.
+        task: Number of the game within its split, from 0.
+        delay: Pause before each of a watched agent's commands, in seconds.
+    """
+    name = _EXPERT if agent == "expert" else agent
+    if name not in (*AGENTS, "human"):
+        raise UnknownNameError.of("agent", name, ["human", "expert", *AGENTS])
+    player: Agent = HumanAgent(_ask) if name == "human" else _Watched(make_agent(name), delay)
+    envs = gym.make_vec(games.checked_env(), num_envs=1, **games.kwargs(name))
+    try:
+        (trajectory,) = stream(player, envs, [task])
+    except EOFError:
+        print("\nstopped")
+        return 1
+    finally:
+        envs.close()
+    print(f"\n{trajectory.final_observation}\n")
+    won = trajectory.outcome > 0
+    print(f"{'won' if won else 'not won'} in {len(trajectory.steps)} steps")
+    return 0 if won else 1
+
+
+def _ask(history: History) -> str:
+    print(f"\n{history.observation}")
+    while True:
+        typed = input("\n> ").strip()
+        if not typed:
+            raise EOFError
+        if typed != "?":
+            return typed
+        print("\n".join(history.admissible_commands))
+
+
+class _Watched(Agent):
+    """Shows what another agent sees and does."""
+
+    def __init__(self, agent: Agent, delay: float) -> None:
+        self.name, self._agent, self._delay = agent.name, agent, delay
+
+    def sample(self, histories: Any, n: int = 1) -> list[list[Action]]:
+        candidates = self._agent.sample(histories, n)
+        print(f"\n{histories[0].observation}")
+        time.sleep(self._delay)
+        print(f"\n> {candidates[0][0].command}")
+        return candidates
+
+
+def rollout(
+    games: FlatGames = Games(split="train"),
+    /,
+    agent: str = "random",
+    episodes: int = 100,
+    repeats: int = 1,
+    first_seed: int = 0,
+    seed: int = 0,
+    num_envs: int = 32,
+    run_dir: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Collect trajectories into RUN_DIR/trajectories.jsonl, each written as it ends.
+
+    Args:
+        games: Which games.
+        agent: random, expert, handcoded, planner or walkthrough.
+        episodes: How many games, from first_seed on.
+        repeats: Rollouts of each game.
+        first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
+        seed: Seed of the agent's own randomness.
+        num_envs: Games stepped together.
+        run_dir: Folder to write to; by default runs/DATE_rollout-AGENT.
+        resume: Continue an interrupted run in run_dir.
+    """
+    _positive(episodes=episodes, repeats=repeats, num_envs=num_envs)
+    player = make_agent(agent, seed)
+    seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
+    folder = _run_dir(run_dir, f"rollout-{player.name}", resume)
+    envs = gym.make_vec(games.checked_env(), num_envs=min(num_envs, len(seeds)), **games.kwargs(player.name))
+    try:
+        settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(player.name)}
+        start_run(folder, {**settings, "seeds": seeds}, resume=resume)
+        path = folder / "trajectories.jsonl"
+        steps = won = count = 0
+        for trajectory in stream(player, envs, seeds, path=path, resume=resume, progress=True):
+            count, steps, won = count + 1, steps + len(trajectory.steps), won + (trajectory.outcome > 0)
+    finally:
+        envs.close()
+    print(f"{count} new episodes, {steps} steps, {won} won -> {path}")
+    return 0
+
+
+def eval_agents(
+    games: FlatGames = Games(),
+    /,
+    agent: tuple[str, ...] = ("expert",),
+    episodes: int | None = None,
+    first_seed: int = 0,
+    seed: int = 0,
+    num_envs: int = 32,
+    run_dir: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Evaluate one or more agents: success with a 95 % interval, steps and grounding for each task type.
+
+    Writes RUN_DIR/AGENT/{config.json, trajectories.jsonl, summary.csv}.
+
+    Args:
+        games: Which games.
+        agent: One or more of random, expert, handcoded, planner, walkthrough.
+        episodes: How many games; by default every game of the split once.
+        first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
+        seed: Seed of the agents' own randomness.
+        num_envs: Games stepped together.
+        run_dir: Folder to write to; by default runs/DATE_eval.
+        resume: Continue an interrupted evaluation in run_dir.
+    """
+    _positive(num_envs=num_envs, episodes=1 if episodes is None else episodes)
+    players = [make_agent(name, seed) for name in agent]
+    seeds = None if episodes is None else range(first_seed, first_seed + episodes)
+    folder = _run_dir(run_dir, "eval", resume)
+    reports = []
+    for player in players:
+        report = evaluate(
+            player,
+            games.checked_env(),
+            seeds,
+            num_envs=num_envs,
+            run_dir=folder / player.name,
+            resume=resume and (folder / player.name).exists(),
+            progress=True,
+            **games.kwargs(player.name),
+        )
+        reports.append(report)
+        if len(players) == 1:
+            print(report)
+    if len(players) > 1:
+        print(_comparison(reports))
+    print(f"\nfiles: {folder}")
+    return 0
+
+
+def _comparison(reports: list[EvalReport]) -> str:
+    kinds = [row.task_type for row in reports[0].rows()]
+    lines = [f"{'success [95 % interval]':<32}" + "".join(f"{report.agent:>24}" for report in reports)]
+    for index, kind in enumerate(kinds):
+        cells = []
+        for report in reports:
+            row = report.rows()[index]
+            cells.append(f"{row.success:.1%} [{row.success_low:.1%}, {row.success_high:.1%}]")
+        lines.append(f"{kind:<32}" + "".join(f"{cell:>24}" for cell in cells))
+    lines.append(f"{'episodes':<32}" + "".join(f"{report.overall.episodes:>24}" for report in reports))
+    lines.append(f"{'mean steps':<32}" + "".join(f"{report.overall.mean_steps:>24.1f}" for report in reports))
+    lines.append(f"{'grounding':<32}" + "".join(f"{report.overall.grounding:>24.1%}" for report in reports))
+    return "\n".join(lines)
+
+
+def export_games(
+    out: Path,
+    /,
+    split: str = "train",
+    difficulty: str = "full",
+    games: int = 100,
+    first: int = 0,
+) -> int:
+    """Write builtin games as official-format game files, with a shortest plan as their walkthrough.
+
+    Args:
+        out: Folder to write to; files go to OUT/SPLIT/TASK/TRIAL/game.tw-pddl.
+        split: train, valid_seen or valid_unseen.
+        difficulty: small or full.
+        games: How many.
+        first: Number of the first game within its split, from 0.
+    """
+    from agentgym_prm.envs.alfworld.export import export_builtin_games
+
+    _positive(games=games)
+    written = export_builtin_games(out, split, difficulty, range(first, first + games))
+    for _ in tqdm(written, total=games, unit="game", disable=None):
+        pass
+    print(f"{games} games -> {out / split}")
+    return 0
+
+
+def _positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+class UsageError(AgentGymError, ValueError):
+    """An argument is out of range."""
+
+
+def _run_dir(run_dir: Path | None, name: str, resume: bool) -> Path:
+    if resume and run_dir is None:
+        raise UsageError("--resume needs --run-dir: which run is to be continued?")
+    return dated_run_dir(name) if run_dir is None else run_dir
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    commands = {"play": play, "rollout": rollout, "eval": eval_agents, "export-games": export_games}
+    try:
+        return int(
+            tyro.extras.subcommand_cli_from_dict(commands, prog="agentgym-prm", description=__doc__, args=argv)  # type: ignore[arg-type]
+        )
+    except (AgentGymError, FileExistsError, gym.error.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; a run continues with --resume --run-dir DIR", file=sys.stderr)
+        return 130

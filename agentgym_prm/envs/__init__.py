@@ -1,0 +1,23 @@
+"""Text environments, registered with Gymnasium under ``agentgym_prm/…``.
+
+``import agentgym_prm`` registers them; a file that imports only gymnasium writes the module in front of the id:
+``gym.make("agentgym_prm:agentgym_prm/ALFWorld-v0")``. Entry points are strings, so registering loads no environment.
+"""
+
+from typing import Final
+
+import gymnasium as gym
+
+ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
+ENV_IDS: Final = (ALFWORLD,)
+
+
+def register_envs() -> None:
+    """Register every environment that is not registered yet."""
+    if ALFWORLD not in gym.registry:
+        gym.register(
+            ALFWORLD,
+            entry_point="agentgym_prm.envs.alfworld:ALFWorldEnv",
+            vector_entry_point="agentgym_prm.envs.alfworld:make_vector_env",
+            max_episode_steps=50,
+        )

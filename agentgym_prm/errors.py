@@ -1,0 +1,53 @@
+"""The package's own exceptions.
+
+::
+
+    AgentGymError
+    ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
+    ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
+    ├── MissingDependencyError (ImportError)    an optional package that is not installed
+    ├── UnknownNameError (ValueError)           a name that nothing is registered under
+    └── StoreError (ValueError)                 a trajectory file that cannot be read or continued
+
+Each also derives from the standard class it refines, so ``except ValueError`` keeps working. A command that an
+environment does not accept is *not* an error: it is a step whose observation says so.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AgentGymError(Exception):
+    """Base of every error that this package raises on its own account."""
+
+
+class GameFormatError(AgentGymError, ValueError):
+    """A game file is damaged, or its rules or texts are not those that the native engine knows."""
+
+
+class DataNotFoundError(AgentGymError, FileNotFoundError):
+    """No game data where they were looked for."""
+
+
+class MissingDependencyError(AgentGymError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class StoreError(AgentGymError, ValueError):
+    """A trajectory file is damaged, of another schema version, or belongs to another run."""
+
+
+class UnknownNameError(AgentGymError, ValueError):
+    """A name is not among the valid ones; the message proposes the nearest."""
+
+    @classmethod
+    def of(cls, kind: str, name: object, valid: Iterable[str]) -> "UnknownNameError":
+        """Build the error for ``name``, which should have been one of ``valid``.
+
+        >>> print(UnknownNameError.of("split", "trian", ["train", "valid_seen"]))
+        unknown split 'trian' (did you mean 'train'?); valid: train, valid_seen
+        """
+        names = list(valid)
+        nearest = get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        return cls(f"unknown {kind} {name!r}{hint}; valid: {', '.join(names)}")

@@ -1,0 +1,267 @@
+"""How good an agent is: success with its interval, steps, score and grounding, overall and for each task type.
+
+Only the environment's outcome counts here, never a process reward. The interval is Wilson's score interval at 95 %,
+which stays inside [0, 1] and is honest for small samples and for success rates near the ends.
+"""
+
+import csv
+import json
+import math
+import platform
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.errors import StoreError
+from agentgym_prm.rollout import stream
+from agentgym_prm.store import read_trajectories
+from agentgym_prm.types import InfoKey, Trajectory
+
+ALL_TASKS: Final = "all"
+_Z_95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """What counts of one episode."""
+
+    task_type: str
+    won: bool
+    steps: int
+    score: float
+    grounding: float
+    goal_condition_success_rate: float
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> "EpisodeResult":
+        """Read off a finished trajectory. ``grounding`` is the share of its commands that were executed."""
+        steps = trajectory.steps
+        last = steps[-1].info
+        won = bool(last.get(InfoKey.WON, trajectory.outcome > 0))
+        valid = [bool(step.info.get(InfoKey.VALID_ACTION, True)) for step in steps]
+        return cls(
+            task_type=trajectory.task_type,
+            won=won,
+            steps=len(steps),
+            score=float(last.get(InfoKey.SCORE, trajectory.outcome)),
+            grounding=sum(valid) / len(valid),
+            goal_condition_success_rate=float(last.get(InfoKey.GOAL_CONDITION_SUCCESS_RATE, won)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One row of a report: rates in [0, 1], steps in commands, means over episodes."""
+
+    task_type: str
+    episodes: int
+    won: int
+    success: float
+    success_low: float
+    success_high: float
+    mean_steps: float
+    mean_score: float
+    grounding: float
+    goal_condition_success_rate: float
+
+    @classmethod
+    def of(cls, task_type: str, results: Sequence[EpisodeResult]) -> "Summary":
+        """Summarise at least one episode."""
+        count, won = len(results), sum(result.won for result in results)
+        low, high = wilson_interval(won, count)
+        return cls(
+            task_type=task_type,
+            episodes=count,
+            won=won,
+            success=won / count,
+            success_low=low,
+            success_high=high,
+            mean_steps=sum(result.steps for result in results) / count,
+            mean_score=sum(result.score for result in results) / count,
+            grounding=sum(result.grounding for result in results) / count,
+            goal_condition_success_rate=sum(result.goal_condition_success_rate for result in results) / count,
+        )
+
+
+def wilson_interval(successes: int, trials: int, z: float = _Z_95) -> tuple[float, float]:
+    """Wilson's score interval for a proportion.
+
+    Args:
+        successes: In ``[0, trials]``.
+        trials: At least 1.
+        z: Normal quantile; the default gives 95 %.
+
+    Returns:
+        Lower and upper bound, in ``[0, 1]``.
+
+    Raises:
+        ValueError: Counts out of range.
+
+    Source: E. B. Wilson, JASA 22 (1927), p. 209.
+
+    >>> [round(bound, 4) for bound in wilson_interval(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"need 0 <= successes <= trials and trials >= 1, got {successes} of {trials}")
+    share = successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    margin = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    # At the ends the formula gives 0 and 1 up to rounding.
+    return (0.0 if successes == 0 else centre - margin), (1.0 if successes == trials else centre + margin)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """Results of an evaluation, in episode order; ``run_dir`` is where its files are, if it wrote any."""
+
+    agent: str
+    results: tuple[EpisodeResult, ...]
+    run_dir: Path | None = None
+
+    @property
+    def overall(self) -> Summary:
+        """All episodes together."""
+        return Summary.of(ALL_TASKS, self.results)
+
+    def rows(self) -> list[Summary]:
+        """One summary for each task type, by name, and the overall one last."""
+        by_type: defaultdict[str, list[EpisodeResult]] = defaultdict(list)
+        for result in self.results:
+            by_type[result.task_type].append(result)
+        return [Summary.of(kind, by_type[kind]) for kind in sorted(by_type)] + [self.overall]
+
+    def success_within(self, steps: int) -> float:
+        """Share of episodes won in at most ``steps`` commands."""
+        return sum(result.won and result.steps <= steps for result in self.results) / len(self.results)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write ``rows`` with a header line."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Summary)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows())
+
+    def __str__(self) -> str:
+        lines = [f"{'task type':<32}{'episodes':>9}{'success':>9}  {'95 % interval':<16}{'steps':>6}{'grounding':>11}"]
+        for row in self.rows():
+            interval = f"[{row.success_low:6.1%}, {row.success_high:6.1%}]"
+            lines.append(
+                f"{row.task_type:<32}{row.episodes:>9}{row.success:>9.1%}  {interval:<16}"
+                f"{row.mean_steps:>6.1f}{row.grounding:>11.1%}"
+            )
+        return "\n".join(lines)
+
+
+def summarise(agent: str, trajectories: Iterable[Trajectory], run_dir: Path | None = None) -> EvalReport:
+    """Report on finished trajectories.
+
+    Raises:
+        ValueError: There are none.
+    """
+    ordered = sorted(((t.episode, EpisodeResult.of(t)) for t in trajectories), key=lambda pair: pair[0])
+    if not ordered:
+        raise ValueError("no episodes to report on")
+    return EvalReport(agent, tuple(result for _, result in ordered), run_dir)
+
+
+def evaluate(
+    agent: Agent,
+    env_id: str,
+    seeds: Sequence[int] | None = None,
+    *,
+    num_envs: int = 32,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    **env_kwargs: Any,
+) -> EvalReport:
+    """Play one episode for each seed and report.
+
+    Args:
+        agent: Who is judged.
+        env_id: A registered text environment, e.g. ``"agentgym_prm/ALFWorld-v0"``.
+        seeds: Which episodes; by default every task of the environment once.
+        num_envs: Slots stepped together, at least 1; changes the speed, not the result.
+        run_dir: Folder for ``config.json``, ``trajectories.jsonl`` and ``summary.csv``; ``None`` writes nothing.
+            ``dated_run_dir`` makes a name.
+        resume: Continue in an existing ``run_dir``.
+        progress: Show a progress bar.
+        **env_kwargs: Passed to the environment, e.g. ``split="valid_unseen"``.
+
+    Raises:
+        FileExistsError: ``run_dir`` has trajectories and ``resume`` is false.
+        StoreError: ``run_dir`` belongs to another evaluation.
+        ValueError: ``seeds`` is empty.
+    """
+    wanted = None if seeds is None else len(seeds)
+    if wanted == 0:
+        raise ValueError("seeds must name at least one episode")
+    envs = gym.make_vec(env_id, num_envs=num_envs if wanted is None else min(num_envs, wanted), **env_kwargs)
+    try:
+        if seeds is None:
+            seeds = range(envs.unwrapped.envs[0].num_tasks)  # type: ignore[attr-defined]
+        if run_dir is None:
+            return summarise(agent.name, stream(agent, envs, seeds, progress=progress))
+        folder = Path(run_dir)
+        start_run(
+            folder, {"agent": agent.name, "env_id": env_id, "env": env_kwargs, "seeds": list(seeds)}, resume=resume
+        )
+        path = folder / "trajectories.jsonl"
+        for _ in stream(agent, envs, seeds, path=path, resume=resume, progress=progress):
+            pass
+        report = summarise(agent.name, read_trajectories(path), folder)
+        report.write_csv(folder / "summary.csv")
+        return report
+    finally:
+        envs.close()
+
+
+def dated_run_dir(name: str, root: str | Path = "runs") -> Path:
+    """``runs/2026-01-31_12-00-00_NAME``: a fresh name for a run directory."""
+    return Path(root) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+
+
+def start_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Make a run directory with ``config.json``, or check that an existing one belongs to the same settings.
+
+    Raises:
+        FileExistsError: It exists and ``resume`` is false.
+        StoreError: It was started with other settings; the message names the first that differs.
+    """
+    config = folder / "config.json"
+    if config.exists():
+        if not resume:
+            raise FileExistsError(f"{folder} exists: resume it, or choose another run directory")
+        before = json.loads(config.read_text(encoding="utf-8"))["settings"]
+        now = json.loads(json.dumps(settings))
+        for name in now:
+            if before.get(name) != now[name]:
+                raise StoreError(f"{folder} was started with {name} = {before.get(name)!r:.80}, not {now[name]!r:.80}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = config.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"settings": settings, **_provenance()}, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(config)
+
+
+def _provenance() -> dict[str, Any]:
+    """What is needed to trust a figure later: when, where, and with which versions it was made."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() or None,
+        "versions": {name: version(name) for name in ("agentgym_prm", "gymnasium", "numpy")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()} {platform.system()}",
+    }
