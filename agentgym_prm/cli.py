@@ -4,6 +4,7 @@
 Exit status: 0 done, 1 a game was not won in ``play``, 2 wrong arguments or missing data, 130 interrupted.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, start_run
 from agentgym_prm.rollout import stream
 from agentgym_prm.types import Action, History
 
+_DESCRIPTION = "Text environments for LLM agents: play, collect, evaluate. Each command has a --help of its own."
 AGENTS: dict[str, Callable[[int], Agent]] = {
     "random": RandomAgent,
     "handcoded": lambda seed: HandcodedAgent(),
@@ -74,7 +76,7 @@ class Games:
         return kwargs
 
 
-FlatGames = Annotated[Games, tyro.conf.arg(name="")]
+FlatGames = Annotated[Games, tyro.conf.OmitArgPrefixes]  # its fields are flags of their own, without a prefix
 
 
 def make_agent(name: str, seed: int = 0) -> Agent:
@@ -87,7 +89,6 @@ def make_agent(name: str, seed: int = 0) -> Agent:
 
 def play(
     games: FlatGames = Games(),
-    /,
     agent: str = "human",
     task: int = 0,
     delay: float = 0.0,
@@ -147,7 +148,6 @@ class _Watched(Agent):
 
 def rollout(
     games: FlatGames = Games(split="train"),
-    /,
     agent: str = "random",
     episodes: int = 100,
     repeats: int = 1,
@@ -190,7 +190,6 @@ def rollout(
 
 def eval_agents(
     games: FlatGames = Games(),
-    /,
     agent: tuple[str, ...] = ("expert",),
     episodes: int | None = None,
     first_seed: int = 0,
@@ -301,11 +300,15 @@ def main(argv: list[str] | None = None) -> int:
     commands = {"play": play, "rollout": rollout, "eval": eval_agents, "export-games": export_games}
     try:
         return int(
-            tyro.extras.subcommand_cli_from_dict(commands, prog="agentgym-prm", description=__doc__, args=argv)  # type: ignore[arg-type]
+            tyro.extras.subcommand_cli_from_dict(commands, prog="agentgym-prm", description=_DESCRIPTION, args=argv)  # type: ignore[arg-type]
         )
     except (AgentGymError, FileExistsError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, e.g. `head`, has seen enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted; a run continues with --resume --run-dir DIR", file=sys.stderr)
         return 130

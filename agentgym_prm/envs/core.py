@@ -88,7 +88,7 @@ class TextEnv(gym.Env[str, str]):
     registered id (Gymnasium's ``TimeLimit``) and shows as ``truncated``.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  Gymnasium declares it without ClassVar
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  Gymnasium declares it without ClassVar
     action_space: TextSpace
 
     def __init__(self, *, render_mode: str | None = None) -> None:
@@ -287,15 +287,21 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
 def _gather(infos: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """One ``info`` for the whole batch, in Gymnasium's form: an array for each key and a ``_key`` mask beside it."""
     examples: dict[str, Any] = {}
+    alike = True
     for info in infos:
-        if info is not None and info.keys() != examples.keys():
-            examples = {**info, **examples}
+        if info is None or info.keys() != examples.keys():
+            alike = alike and info is not None and not examples
+            examples = {**(info or {}), **examples}
     gathered: dict[str, Any] = {}
     for key, example in examples.items():
-        present = np.fromiter((info is not None and key in info for info in infos), dtype=np.bool_, count=len(infos))
         dtype = type(example) if type(example) in (bool, int, float) else object
-        missing = None if dtype is object else 0
-        values = (info[key] if info is not None and key in info else missing for info in infos)
+        if alike:
+            values = [info[key] for info in infos if info is not None]
+            present = np.ones(len(infos), dtype=np.bool_)
+        else:
+            missing = None if dtype is object else 0
+            values = [info[key] if info is not None and key in info else missing for info in infos]
+            present = np.array([info is not None and key in info for info in infos])
         # fromiter, because assigning a list of equally long tuples would make a two-dimensional array.
         gathered[key] = np.fromiter(values, dtype=dtype, count=len(infos))
         gathered[f"_{key}"] = present

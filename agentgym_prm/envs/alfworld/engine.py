@@ -138,21 +138,21 @@ class Engine:
     @property
     def goal_condition_success_rate(self) -> float:
         """Share of the goal's conditions that hold under the best choice of objects (see ``goal.py``)."""
-        game, goal = self.game, self.game.goal
+        game, goal, contents = self.game, self.game.goal, self.contents
         if goal.lamp_type:
             return self._look_at_share()
-        placed = 0
+        in_place, most = 0, 0
         for receptacle in game.target_receptacles:
-            placed = max(placed, (self.contents[receptacle] & game.target_objects).bit_count())
+            if inside := contents[receptacle] & game.target_objects:
+                in_place |= inside
+                most = max(most, inside.bit_count())
         if goal.count == 2:
-            return min(placed, 2) / 2
+            return min(most, 2) / 2
         if not goal.condition:
-            return min(placed, 1) / 1
+            return 1.0 if in_place else 0.0
         prepared = game.target_objects & self.in_state(goal.condition)
-        if any(self.contents[receptacle] & prepared for receptacle in game.target_receptacles):
-            return 1.0
-        # Only one of the two conditions can hold of one object: it is in place, or it is prepared.
-        return 0.5 if placed or prepared else 0.0
+        # If no object satisfies both conditions, one that satisfies either is as near as it gets.
+        return 1.0 if in_place & prepared else 0.5 if in_place or prepared else 0.0
 
     def _look_at_share(self) -> float:
         lamps, here = self.game.lamps, 0
@@ -165,7 +165,7 @@ class Engine:
 
     def in_state(self, condition: str) -> int:
         """Mask of the objects that are ``"clean"``, ``"hot"`` or ``"cool"``."""
-        return {"clean": self._clean, "hot": self._hot, "cool": self._cool}[condition]
+        return self._clean if condition == "clean" else self._hot if condition == "hot" else self._cool
 
     def admissible_commands(self) -> tuple[str, ...]:
         """Every command that would be executed now, sorted, without repeats."""

@@ -6,14 +6,18 @@ Files always follow the current release: its domain, its grammar, its names in t
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from agentgym_prm.envs.alfworld import rooms
+from agentgym_prm.envs.alfworld import generate, rooms
 from agentgym_prm.envs.alfworld.dialect import CURRENT, domain_text, grammar_text
-from agentgym_prm.envs.alfworld.game import GameDescription
+from agentgym_prm.envs.alfworld.engine import Engine
+from agentgym_prm.envs.alfworld.game import Game, GameDescription
 from agentgym_prm.envs.alfworld.goal import Goal, format_goal
+from agentgym_prm.envs.alfworld.planner import plan
 
 _DOMAIN_CONSTANTS: Final = {
     **dict.fromkeys(("KnifeType", "ButterKnifeType", "SinkType"), "otype"),
@@ -63,7 +67,7 @@ def format_problem(description: GameDescription) -> str:
     )
 
 
-def game_file(description: GameDescription) -> dict[str, object]:
+def game_file(description: GameDescription) -> dict[str, Any]:
     """Content of ``game.tw-pddl``.
 
     Raises:
@@ -121,7 +125,23 @@ def write_game(description: GameDescription, directory: Path) -> Path:
     return path
 
 
-def _write_json(path: Path, content: dict[str, object]) -> None:
+def export_builtin_games(directory: Path, split: str, difficulty: str, indices: Iterable[int]) -> Iterator[Path]:
+    """Write builtin games, each with a plan as its walkthrough, and yield the path of each file once it is there.
+
+    Raises:
+        UnknownNameError: No such split or difficulty.
+        ValueError: An index is out of range.
+    """
+    engine = Engine()
+    for index in indices:
+        description = generate.describe(split, index, difficulty)
+        engine.reset(Game(description))
+        walkthrough = plan(engine)
+        assert walkthrough is not None, f"{description.task_id} cannot be won"
+        yield write_game(replace(description, walkthrough=walkthrough), directory)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     # The process id keeps two processes that export the same game from writing into one temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content), encoding="utf-8")

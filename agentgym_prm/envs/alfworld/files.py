@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -139,6 +140,7 @@ class PackedGames(GameCollection):
         super().__init__(str(path))
         self._path = path
         self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the collection
+        weakref.finalize(self, self._unpacked.close)
         entries = sorted(self._unpack())
         self._unpacked.flush()
         self._ids = [task_id for task_id, _, _ in entries]

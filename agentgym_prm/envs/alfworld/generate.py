@@ -11,7 +11,7 @@ valid_unseen unseen: other receptacles   on ``HELD_OUT`` pairs, which neither of
 ============ =========================== ===============================================================================
 
 No goal of any split asks for a held-out pair. The task types take turns: each block of six games, from index 0 on, has
-all six. ``small`` games have 5-8 receptacles and about a dozen objects, ``full`` ones as many as the benchmark's.
+all six. ``small`` games have 5-8 receptacles and 6-12 objects, ``full`` ones as many as the benchmark's.
 
 Simpler than the benchmark: an object lies in one receptacle at most and at that receptacle's location, nothing is
 clean, hot or cool at the start, no object lies in another, and a goal's receptacles hold no object of its class.
@@ -179,6 +179,7 @@ def describe(split: str, index: int, difficulty: str) -> GameDescription:
     )
 
 
+@cache
 def layouts(split: str, difficulty: str) -> tuple[Layout, ...]:
     """All layouts that the games of ``split`` use, kitchens first."""
     numbers = slice(TRAIN_LAYOUTS, None) if split == "valid_unseen" else slice(TRAIN_LAYOUTS)
@@ -328,7 +329,8 @@ def _goals(room_layout: Layout, task_type: str) -> tuple[tuple[str, str], ...]:
     capable = AFFORDANCES[_CAPABILITY.get(task_type, "pickupable")]
     kinds = [kind for kind in room.common + room.rare if kind in capable]
     if task_type == "look_at_obj_in_light":
-        return tuple((kind, "") for kind in kinds) if any(place in present for place in PLACES[LAMP]) else ()
+        lit = LAMP in room.rare and any(place in present for place in PLACES[LAMP])
+        return tuple((kind, "") for kind in kinds if lit)
     return tuple(
         (kind, destination)
         for kind in kinds
@@ -437,6 +439,7 @@ def _draw_entity(rng: random.Random, kind: str, receptacle: Receptacle | None) -
 # --- facts ---
 
 
+@cache
 def _type(kind: str) -> str:
     """PDDL name of a class: ``"Apple"`` is ``"appletype"``."""
     return f"{kind.lower()}type" if kind else ""

@@ -35,8 +35,8 @@ def placement_priors() -> Priors:
 def count_placements(games: Iterable[Game]) -> dict[str, dict[str, float]]:
     """Mean number of objects of a class in a receptacle of a class, over the games that have both classes.
 
-    A watch in a drawer is rare over all drawers, most of which are in kitchens; what counts is how often it is there in a
-    room that has a watch. Rounded to three significant digits.
+    A watch in a drawer is rare over all drawers, most of which are in kitchens; what counts is how often it is there in
+    a room that has a watch. Rounded to three significant digits.
     """
     placed: defaultdict[str, Counter[str]] = defaultdict(Counter)
     receptacles: defaultdict[str, Counter[str]] = defaultdict(Counter)

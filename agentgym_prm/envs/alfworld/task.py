@@ -63,6 +63,6 @@ def parse_task(sentence: str) -> TaskSentence:
         if match := pattern.fullmatch(words):
             return TaskSentence(task_type, **match.groupdict())
     raise ValueError(
-        f"no task of a known form: {sentence!r}; known are sentences such as 'put some apple on countertop.', "
-        "'clean some mug and put it in cabinet.', 'find two pen and put them in desk.', 'look at book under the desklamp.'"
+        f"no task of a known form: {sentence!r}; known are 'put some apple on countertop.', 'clean some mug and put it "
+        "in cabinet.', 'find two pen and put them in desk.', 'look at book under the desklamp.' and the like"
     )

@@ -1,0 +1,17 @@
+import os
+from pathlib import Path
+
+import pytest
+
+DATA_VARIABLE = "AGENTGYM_PRM_TEST_DATA"
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder with the benchmarks' own data, which tests read where it is there."""
+    folder = Path(os.environ.get(DATA_VARIABLE, REPOSITORY / "../shared/data")).resolve()
+    needed = folder / "alfworld" / "valid_seen.jsonl.xz"
+    if not needed.is_file():
+        pytest.skip(f"no {needed}: let ${DATA_VARIABLE} name the folder that holds alfworld/valid_seen.jsonl.xz")
+    return folder

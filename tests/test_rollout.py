@@ -1,0 +1,150 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+from agentgym_prm.agents import RandomAgent
+from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.envs.core import TextVectorEnv
+from agentgym_prm.errors import StoreError
+from agentgym_prm.rollout import collect, stream
+from agentgym_prm.store import read_trajectories
+from agentgym_prm.testing import ScriptedAgent, ScriptedEnv
+from agentgym_prm.types import History
+
+
+def scripted(num_envs: int, cap: int | None = None) -> TextVectorEnv:
+    return TextVectorEnv(ScriptedEnv, num_envs, max_episode_steps=cap)
+
+
+def right_answer(history: History) -> str:
+    return {"scripted-0": ["left", "right"], "scripted-1": ["up"]}[history.task_id][len(history.steps)]
+
+
+def test_a_trajectory_holds_what_happened_step_by_step():
+    (trajectory,) = collect(ScriptedAgent(right_answer), scripted(1), [0])
+    assert (trajectory.task, trajectory.task_id, trajectory.task_type) == ("give 2 commands", "scripted-0", "scripted")
+    assert [step.observation for step in trajectory.steps] == ["task 0, step 0", "task 0, step 1"]
+    assert [step.action.command for step in trajectory.steps] == ["left", "right"]
+    assert [step.outcome_reward for step in trajectory.steps] == [0.0, 1.0]
+    assert [(step.terminated, step.truncated) for step in trajectory.steps] == [(False, False), (True, False)]
+    assert [step.info["goal_condition_success_rate"] for step in trajectory.steps] == [0.5, 1.0]
+    assert trajectory.steps[0].admissible_commands == ("left", "right")
+    assert trajectory.final_observation == "task 0, step 2"
+
+
+def test_the_cap_truncates_and_does_not_terminate():
+    (trajectory,) = collect(ScriptedAgent(lambda history: "wrong"), scripted(1, cap=3), [0])
+    assert [(step.terminated, step.truncated) for step in trajectory.steps] == [(False, False)] * 2 + [(False, True)]
+    assert trajectory.outcome == 0
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 7, 20])
+def test_the_number_of_slots_changes_nothing(num_envs):
+    seeds = [0, 1, 1, 0, 3, 2, 0]
+    alone = collect(RandomAgent(), scripted(1, cap=6), seeds)
+    assert collect(RandomAgent(), scripted(num_envs, cap=6), seeds) == alone
+    assert [trajectory.seed for trajectory in alone] == seeds
+    assert [trajectory.episode for trajectory in alone] == list(range(7))
+
+
+def test_repeated_seeds_are_different_rollouts_of_one_task():
+    group = collect(RandomAgent(), scripted(4, cap=8), [0] * 12)
+    assert {trajectory.task_id for trajectory in group} == {"scripted-0"}
+    assert len({tuple(step.action.command for step in trajectory.steps) for trajectory in group}) > 3
+
+
+def test_the_agent_is_asked_for_running_episodes_only():
+    asked = []
+
+    def choose(history: History) -> str:
+        asked.append(history.episode)
+        return right_answer(history)
+
+    collect(ScriptedAgent(choose), scripted(5), [0, 1, 0])
+    assert sorted(asked) == [0, 0, 1, 2, 2]
+
+
+def test_gymnasiums_own_vector_environments_give_the_same_trajectories():
+    def single():
+        return gym.wrappers.TimeLimit(ScriptedEnv(), 6)
+
+    seeds = [0, 1, 2, 3, 4]
+    expected = collect(RandomAgent(), scripted(2, cap=6), seeds)
+    for envs in (
+        SyncVectorEnv([single] * 2, autoreset_mode=AutoresetMode.DISABLED),
+        AsyncVectorEnv([single] * 2, autoreset_mode=AutoresetMode.DISABLED, shared_memory=False),
+    ):
+        assert collect(RandomAgent(), envs, seeds) == expected
+        envs.close()
+
+
+def test_an_environment_that_resets_by_itself_is_refused():
+    envs = SyncVectorEnv([ScriptedEnv])
+    with pytest.raises(ValueError, match=r"autoreset_mode=AutoresetMode\.DISABLED"):
+        collect(RandomAgent(), envs, [0])
+
+
+def test_no_seeds_are_no_episodes():
+    assert collect(RandomAgent(), scripted(2), []) == []
+
+
+def test_an_interrupted_file_is_continued_without_loss_or_repeat(tmp_path):
+    path, seeds = tmp_path / "episodes.jsonl", list(range(10))
+    expected = collect(RandomAgent(), scripted(3, cap=6), seeds)
+    running = stream(RandomAgent(), scripted(3, cap=6), seeds, path=path)
+    for _ in range(4):
+        next(running)
+    running.close()
+    assert len(list(read_trajectories(path))) == 4
+    with pytest.raises(FileExistsError):
+        collect(RandomAgent(), scripted(3, cap=6), seeds, path=path)
+    assert collect(RandomAgent(), scripted(3, cap=6), seeds, path=path, resume=True) == expected
+    assert sorted(t.episode for t in read_trajectories(path)) == list(range(10))
+    # Nothing is left to do the second time.
+    assert list(stream(RandomAgent(), scripted(3, cap=6), seeds, path=path, resume=True)) == []
+
+
+def test_a_file_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    collect(RandomAgent(), scripted(1, cap=6), [0, 1], path=path)
+    with pytest.raises(StoreError, match="episode 1 has seed 1, but seed 5 here"):
+        collect(RandomAgent(), scripted(1, cap=6), [0, 5], path=path, resume=True)
+    with pytest.raises(StoreError, match="episode 1 has seed 1, but one of 1 here"):
+        collect(RandomAgent(), scripted(1, cap=6), [0], path=path, resume=True)
+
+
+COLLECT = """
+import sys, gymnasium as gym
+from agentgym_prm import RandomAgent
+from agentgym_prm.rollout import stream
+envs = gym.make_vec("agentgym_prm:agentgym_prm/ALFWorld-v0", num_envs=8, difficulty="small")
+for _ in stream(RandomAgent(), envs, range(250), path=sys.argv[1], resume=True):
+    pass
+"""
+
+
+def test_a_run_killed_again_and_again_ends_with_the_episodes_of_an_uninterrupted_one(tmp_path):
+    path, rng = tmp_path / "episodes.jsonl", random.Random(0)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen([sys.executable, "-c", COLLECT, str(path)], env=environment)
+        written = path.stat().st_size if path.exists() else 0
+        while process.poll() is None and (not path.exists() or path.stat().st_size == written):
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        kills += 1
+    assert kills >= 3
+    envs = gym.make_vec(ALFWORLD, num_envs=5, difficulty="small")
+    found = sorted(read_trajectories(path), key=lambda trajectory: trajectory.episode)
+    assert found == collect(RandomAgent(), envs, range(250))
