@@ -32,10 +32,11 @@ check: setup
 	touch $@
 
 parity: .venv-parity/.installed  ## native engine against the original, which this installs (Python 3.11 or 3.12)
+	$(PARITY)/python -m tests.live.parity
 	$(PARITY)/python -m pytest -q -m live tests/live
 
 record-walks: .venv-parity/.installed  ## record anew the original's transcripts that `make test` replays
-	$(PARITY)/python -m tests.live.record_alfworld
+	$(PARITY)/python -m tests.live.parity --record
 
 bench: setup .venv-parity/.installed
 	$(PARITY)/python benchmarks/alfworld_engine.py

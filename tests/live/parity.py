@@ -1,11 +1,12 @@
 """Plays ALFWorld games in the original and the native engine side by side, and compares everything that they show.
 
-    python -m tests.live.parity [--jobs 2] [--walks 3] [--steps 60] [--games 60] [--record FILE]
+    python -m tests.live.parity [--jobs 2] [--walks 3] [--steps 60] [--games 60] [--builtin 12] [--record]
 
 For each game: its walkthrough, then biased random walks (``walks.py``). Compared after every command: the text, the
 admissible commands with their order, ``won``, and the goal-condition share against its literal evaluation on the
 original's facts. Exit status 1 on any difference. ``--record`` keeps a selection of the original's transcripts that
-covers every kind of feedback that occurred; ``make test`` replays them without the original.
+covers every kind of feedback that occurred; ``make test`` replays them without the original: those of official games
+where the game files are at hand, those of builtin games everywhere.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import os
 import re
 import sys
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,12 +26,17 @@ from typing import Any
 from agentgym_prm.envs.alfworld.engine import Engine
 from agentgym_prm.envs.alfworld.files import describe_record, open_games
 from agentgym_prm.envs.alfworld.game import Game
+from agentgym_prm.envs.alfworld.generate import DIFFICULTIES, SPLIT_SIZES
 from agentgym_prm.envs.alfworld.goal import goal_share
+from agentgym_prm.envs.alfworld.planner import plan
 from tests.live.original import Original, Shown
 from tests.live.walks import BiasedWalk
 
 REPOSITORY = Path(__file__).parents[2]
-RECORDED = REPOSITORY / "tests/envs/alfworld/official_walks.jsonl.xz"
+RECORDED = {
+    "official": REPOSITORY / "tests/envs/alfworld/official_walks.jsonl.xz",
+    "builtin": REPOSITORY / "tests/envs/alfworld/builtin_walks.jsonl.xz",
+}
 MIN_RECORDED = 30
 
 
@@ -60,7 +65,6 @@ class GameResult:
     task_id: str
     transcripts: list[Transcript]
     mismatches: list[str]
-    seconds: float
     features: dict[str, bool]
 
 
@@ -70,7 +74,8 @@ def template(command: str, text: str) -> str:
     >>> template("go to desk 1", "You arrive at desk 1. On the desk 1, you see a mug 2, and a pen 1.")
     'go: You arrive at X. On the X, you see some.'
     """
-    shape = re.sub(r"you see (nothing|a [^.]*)\.", lambda m: f"you see {'none' if m[1] == 'nothing' else 'some'}.", text)
+    shape = re.sub(r"you see nothing\.", "you see none.", text)
+    shape = re.sub(r"you see a [^.]*\.", "you see some.", shape)
     shape = re.sub(r"Your task is to: .*", "Your task is to: T", shape, flags=re.DOTALL)
     shape = re.sub(r"facing the [a-z]+ \d+, and .*?\. Next", "facing the X, and X. Next", shape)
     verb = command.split()[0].lower() if command.split() else ""
@@ -92,16 +97,14 @@ def features(game: Game) -> dict[str, bool]:
 
 def compare_game(task_id: str, record: dict[str, Any], walks: int, steps: int) -> GameResult:
     """Play one game on both engines."""
-    started = time.time()
     game = Game(describe_record(record, task_id, task_id))
     original = Original(record)
-    result = GameResult(task_id, [], [], 0.0, features(game))
+    result = GameResult(task_id, [], [], features(game))
     for walk in range(walks + 1):
         transcript, mismatch = _compare_walk(game, original, list(record["walkthrough"]), walk, steps)
         result.transcripts.append(transcript)
         if mismatch:
             result.mismatches.append(mismatch)
-    result.seconds = time.time() - started
     return result
 
 
@@ -159,6 +162,18 @@ def official_games(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         yield games.task_ids[index], games.record(index)
 
 
+def builtin_games(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Generated games of all splits and difficulties, as the original reads them once exported."""
+    kinds = [(split, difficulty) for split in SPLIT_SIZES for difficulty in DIFFICULTIES]
+    for number in range(count):
+        split, difficulty = kinds[number % len(kinds)]
+        index = number // len(kinds) * 7 + number
+        games = open_games("builtin", split, difficulty)
+        engine = Engine()
+        engine.reset(games.game(index))
+        yield games.describe(index).task_id, games.record(index) | {"walkthrough": list(plan(engine) or ())}
+
+
 def select(transcripts: list[Transcript]) -> list[Transcript]:
     """A few walks that show every template that any walk shows, filled up to ``MIN_RECORDED``."""
     missing = set().union(*(transcript.templates() for transcript in transcripts))
@@ -188,40 +203,45 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--walks", type=int, default=3, help="random walks of each game (default 3)")
     parser.add_argument("--steps", type=int, default=60, help="commands in each walk (default 60)")
-    parser.add_argument("--games", type=int, default=60, help="games of each of the two splits (default 60)")
-    parser.add_argument("--record", type=Path, help="write a selection of transcripts to this file")
+    parser.add_argument("--games", type=int, default=60, help="official games of each of two splits (default 60)")
+    parser.add_argument("--builtin", type=int, default=12, help="builtin games (default 12)")
+    parser.add_argument("--record", action="store_true", help="record a selection of the transcripts anew")
     options = parser.parse_args()
-    results: list[GameResult] = []
+    sources = {"builtin": builtin_games(options.builtin)}
+    if options.games:
+        sources["official"] = official_games(options.games)
+    failed = False
     with ProcessPoolExecutor(options.jobs) as pool:
-        tasks = [
-            pool.submit(compare_game, task_id, record, options.walks, options.steps)
-            for task_id, record in official_games(options.games)
-        ]
-        for number, task in enumerate(tasks, 1):
-            result = task.result()
-            results.append(result)
-            verdict = "; ".join(result.mismatches) or "identical"
-            print(f"[{number}/{len(tasks)}] {result.task_id}: {verdict} ({result.seconds:.0f} s)", flush=True)
-    return _report(results, options.record)
+        for name, games in sources.items():
+            print(f"=== {name} games", flush=True)
+            tasks = [pool.submit(compare_game, *game, options.walks, options.steps) for game in games]
+            results = []
+            for number, task in enumerate(tasks, 1):
+                results.append(task.result())
+                verdict = "; ".join(results[-1].mismatches) or "identical"
+                print(f"[{number}/{len(tasks)}] {results[-1].task_id}: {verdict}", flush=True)
+            failed |= not _report(results)
+            if options.record and not failed:
+                chosen = select([transcript for result in results for transcript in result.transcripts])
+                write(RECORDED[name], chosen)
+                print(f"recorded {len(chosen)} walks -> {RECORDED[name]}")
+    return int(failed)
 
 
-def _report(results: list[GameResult], record: Path | None) -> int:
+def _report(results: list[GameResult]) -> bool:
+    """Print what was covered; whether everything was identical."""
     transcripts = [transcript for result in results for transcript in result.transcripts]
-    steps = sum(len(transcript.steps) - 1 for transcript in transcripts)
+    commands = sum(len(transcript.steps) - 1 for transcript in transcripts)
     shown = Counter(template(step["command"], step["text"]) for t in transcripts for step in t.steps)
-    print("\nfeedback, by kind:")
+    print("feedback, by kind:")
     for kind, count in sorted(shown.items()):
         print(f"{count:8}  {kind[:110]!r}")
     for name in results[0].features:
         print(f"games with {name}: {sum(result.features[name] for result in results)}")
-    mismatches = sum(len(result.mismatches) for result in results)
-    print(f"{len(results)} games, {len(transcripts)} walks, {steps} commands, {len(shown)} kinds of feedback")
-    print(f"{len(transcripts) - mismatches} walks identical, {mismatches} different")
-    if record is not None and not mismatches:
-        chosen = select(transcripts)
-        write(record, chosen)
-        print(f"recorded {len(chosen)} walks -> {record}")
-    return 1 if mismatches else 0
+    different = sum(len(result.mismatches) for result in results)
+    print(f"{len(results)} games, {len(transcripts)} walks, {commands} commands, {len(shown)} kinds of feedback")
+    print(f"{len(transcripts) - different} walks identical, {different} different")
+    return different == 0
 
 
 if __name__ == "__main__":

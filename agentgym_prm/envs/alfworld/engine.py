@@ -13,6 +13,7 @@ What the original derives from PDDL facts by unification is read off masks here.
 Not in here: the step cap, rewards and ``info`` (see ``env.py``), and the interpretation of PDDL (see ``dialect.py``).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
@@ -194,10 +195,10 @@ class Engine:
             before.extend(sorted([f"examine {thing}", *(f"examine {names[r]}" for r in here)]))
             heat = self._tool_commands("heat", game.heatable, game.microwaves, here)
             places = [names[r] for r in open_here if game.accepts[r] >> held & 1]
-            if self._lists_move:
+            if self.listed_put_grammar == "move":
                 after.extend(sorted(self.put_command(thing, place) for place in places))
             after.extend(sorted(f"open {names[r]}" for r in closed_here))
-            if not self._lists_move:
+            if self.listed_put_grammar == "put":
                 after.extend(sorted(self.put_command(thing, place) for place in places))
             if game.knives >> held & 1:
                 slices = game.sliceable & self._objects_at[self.location]
@@ -207,12 +208,13 @@ class Engine:
         return (*before, *self._go_commands(), *heat, *middle, *after)
 
     @property
-    def _lists_move(self) -> bool:
-        return (self.put_grammar or self.game.dialect.put_grammar) == "move"
+    def listed_put_grammar(self) -> str:
+        """The form in which puts are listed: the one asked for, else the game file's."""
+        return self.put_grammar or self.game.dialect.put_grammar
 
     def put_command(self, thing: str, place: str) -> str:
         """The command for putting ``thing`` in or on ``place``, in the grammar that is listed."""
-        return f"move {thing} to {place}" if self._lists_move else f"put {thing} in/on {place}"
+        return f"move {thing} to {place}" if self.listed_put_grammar == "move" else f"put {thing} in/on {place}"
 
     def is_open(self, receptacle: int) -> bool:
         """Whether things can be put into and taken from it."""
@@ -472,6 +474,22 @@ _PAIR_VERBS: Final = {
     "cool": ((_COOL, " with "),),
     "slice": ((_SLICE, " with "),),
 }
+
+_ANY_PUT: Final = re.compile(r"move (.+) to (.+)|put (.+?) (?:in/on|in|on) (.+)")
+
+
+def in_put_grammar(command: str, put_grammar: str) -> str:
+    """``command``, with its put, if it is one, in the form ``"move"`` or ``"put"``.
+
+    >>> in_put_grammar("move mug 1 to shelf 2", "put"), in_put_grammar("put mug 1 in shelf 2", "move")
+    ('put mug 1 in/on shelf 2', 'move mug 1 to shelf 2')
+    """
+    match = _ANY_PUT.fullmatch(command)
+    if match is None:
+        return command
+    thing, place = match[1] or match[3], match[2] or match[4]
+    return f"move {thing} to {place}" if put_grammar == "move" else f"put {thing} in/on {place}"
+
 
 _CACHE_LIMIT: Final = 4096
 _K = TypeVar("_K")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from agentgym_prm.envs.alfworld.engine import PUT_GRAMMARS, Engine
+from agentgym_prm.envs.alfworld.engine import PUT_GRAMMARS, Engine, in_put_grammar
 from agentgym_prm.envs.alfworld.expert import EXPERTS, Expert, make_expert
 from agentgym_prm.envs.alfworld.files import GameCollection, open_games
 from agentgym_prm.envs.alfworld.planner import plan
@@ -122,9 +122,9 @@ class ALFWorldEnv(TextEnv):
 
     def _walkthrough(self) -> Sequence[str]:
         stored = self._games.describe(self._task_index).walkthrough
-        if stored or not isinstance(self._engine, Engine):
-            return stored
-        return plan(self._engine) or ()
+        if not stored and isinstance(self._engine, Engine):
+            return plan(self._engine) or ()
+        return [in_put_grammar(command, self._engine.listed_put_grammar) for command in stored]
 
 
 def make_vector_env(num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any) -> TextVectorEnv:

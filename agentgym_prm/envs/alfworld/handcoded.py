@@ -18,7 +18,6 @@ from functools import cache
 from statistics import fmean
 from typing import Final
 
-from agentgym_prm.envs.alfworld.priors import placement_priors
 from agentgym_prm.envs.alfworld.task import TaskSentence, parse_task
 
 _DOORS: Final = frozenset({"cabinet", "drawer", "fridge", "microwave", "safe"})
@@ -199,7 +198,7 @@ class HandcodedExpert:
         if command := next(filter(None, map(memory.put_command, memory.here)), None):
             return command
         index = {receptacle: index for index, _, receptacle, _ in self._ways()}
-        fits = placement_priors().get(class_of(held), {})
+        fits = _placements().get(class_of(held), {})
 
         def price(receptacle: str) -> tuple[int, float]:
             doubt = 0 if class_of(receptacle) in fits else 2
@@ -309,10 +308,17 @@ def class_of(name: str) -> str:
     return name.rpartition(" ")[0]
 
 
+def _placements() -> Mapping[str, Mapping[str, float]]:
+    # Imported late: ``python -m agentgym_prm.envs.alfworld.priors`` wants its module not to be loaded by the package.
+    from agentgym_prm.envs.alfworld.priors import placement_priors
+
+    return placement_priors()
+
+
 @cache
 def expected(kind: str, place: str) -> float:
     """Expected number of objects of class ``kind`` in a receptacle of class ``place``, never 0."""
-    numbers = placement_priors().get(kind, {})
+    numbers = _placements().get(kind, {})
     smoothed = numbers[place] + _SMOOTHING * _density(place) if place in numbers else 0.0
     return max(smoothed, _UNHEARD_OF)
 
@@ -320,4 +326,4 @@ def expected(kind: str, place: str) -> float:
 @cache
 def _density(place: str) -> float:
     """Mean expected number over the object classes that may lie in receptacles of class ``place``."""
-    return fmean(numbers[place] for numbers in placement_priors().values() if place in numbers)
+    return fmean(numbers[place] for numbers in _placements().values() if place in numbers)

@@ -5,17 +5,14 @@ texts that the native engine does not know, and it is what the native engine is 
 """
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agentgym_prm.envs.alfworld.engine import in_put_grammar
 from agentgym_prm.envs.alfworld.goal import Goal, goal_share, parse_goal
 from agentgym_prm.errors import GameFormatError, MissingDependencyError
-
-_MOVE = re.compile(r"move (.+) to (.+)")
-_PUT = re.compile(r"put (.+?) (?:in/on|in|on) (.+)")
 
 
 class OriginalEngine:
@@ -45,18 +42,21 @@ class OriginalEngine:
 
     def step(self, command: str) -> str:
         """Execute ``command`` and return the feedback."""
-        state, _, _ = self._env.step(self._in_file_grammar(command.strip()))
+        state, _, _ = self._env.step(in_put_grammar(command.strip(), self._file_put_grammar))
         self.valid = state["_last_action"] is not None
         return self._take_in(state)
 
     def admissible_commands(self) -> tuple[str, ...]:
         """What the original would execute now, in its order; puts are rewritten if another grammar was asked for."""
         commands = self._state["admissible_commands"]
-        if self.put_grammar == "put":
-            return tuple(sorted(_MOVE.sub(r"put \1 in/on \2", c) if c.startswith("move ") else c for c in commands))
-        if self.put_grammar == "move":
-            return tuple(sorted(_PUT.sub(r"move \1 to \2", c) if c.startswith("put ") else c for c in commands))
-        return tuple(commands)
+        if self.put_grammar in (None, self._file_put_grammar):
+            return tuple(commands)
+        return tuple(sorted(in_put_grammar(command, self.listed_put_grammar) for command in commands))
+
+    @property
+    def listed_put_grammar(self) -> str:
+        """The form in which puts are listed: the one asked for, else the game file's."""
+        return self.put_grammar or self._file_put_grammar
 
     @property
     def won(self) -> bool:
@@ -83,16 +83,11 @@ class OriginalEngine:
             self._env = self._textworld.start(str(path), infos, wrappers=[self._demangler()])
         self._loaded = record
         self._goal = _goal_or_none(record["pddl_problem"])
-        self._file_says_put = "put {o} in/on {r}" in record["grammar"]
+        self._file_put_grammar = "put" if "put {o} in/on {r}" in record["grammar"] else "move"
 
     def _take_in(self, state: Any) -> str:
         self._state = state
         return str(state.feedback)
-
-    def _in_file_grammar(self, command: str) -> str:
-        if self._file_says_put:
-            return _MOVE.sub(r"put \1 in/on \2", command) if command.startswith("move ") else command
-        return _PUT.sub(r"move \1 to \2", command) if command.startswith("put ") else command
 
 
 def _goal_or_none(problem: str) -> Goal | None:

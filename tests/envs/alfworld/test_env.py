@@ -265,3 +265,14 @@ def test_a_vector_env_plays_official_games(data_folder):
     assert len(set(infos[InfoKey.TASK_ID])) == 4
     assert all(observation.startswith("-= Welcome to TextWorld, ALFRED! =-") for observation in observations)
     envs.close()
+
+
+@pytest.mark.parametrize("put_grammar", ["move", "put"])
+def test_a_stored_walkthrough_is_given_in_the_listed_grammar(data_folder, put_grammar):
+    env = ALFWorldEnv(
+        data=str(data_folder / "alfworld"), split="valid_seen", expert="walkthrough", put_grammar=put_grammar
+    )
+    _, info = env.reset(options={"task": 60})
+    while not info[InfoKey.WON]:
+        assert info[InfoKey.EXPERT_ACTION] in info[InfoKey.ADMISSIBLE_COMMANDS]
+        info = env.step(info[InfoKey.EXPERT_ACTION])[-1]

@@ -48,7 +48,9 @@ def test_games_the_original_leaves_out_are_left_out(tree):
     unsolvable.write_text(json.dumps(record | {"solvable": False}))
     renamed = movable.parent.parent.parent / "pick_and_place_with_movable_recep-Pen-Mug-Desk-1" / "trial"
     shutil.move(movable.parent, renamed)
-    assert list(open_games(str(folder), "train", "full").task_ids) == [f"train/{whole.parent.parent.name}/{whole.parent.name}"]
+    assert list(open_games(str(folder), "train", "full").task_ids) == [
+        f"train/{whole.parent.parent.name}/{whole.parent.name}"
+    ]
 
 
 def test_unsolvable_is_also_seen_in_files_of_another_layout(tree):
@@ -151,7 +153,7 @@ def test_a_wrong_split_names_the_nearest_one_that_is_there(tree):
         open_games(str(tree), "valid_unsen", "full")
     with pytest.raises(UnknownNameError, match="did you mean 'valid_seen'"):
         open_games("builtin", "valid_sen", "full")
-    with pytest.raises(UnknownNameError, match="unknown difficulty 'fll'.*did you mean 'full'"):
+    with pytest.raises(UnknownNameError, match=r"unknown difficulty 'fll'.*did you mean 'full'"):
         open_games("builtin", "train", "fll")
 
 

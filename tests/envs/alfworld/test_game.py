@@ -74,7 +74,12 @@ def test_masks_follow_the_facts():
     game = house()
     named = [game.object_names[o] for o in bits(game.sliceable)]
     assert named == ["apple 2", "apple 1"]
-    assert [game.receptacle_names[r] for r in bits(game.openable)] == ["cabinet 2", "cabinet 1", "fridge 1", "microwave 1"]
+    assert [game.receptacle_names[r] for r in bits(game.openable)] == [
+        "cabinet 2",
+        "cabinet 1",
+        "fridge 1",
+        "microwave 1",
+    ]
     assert [game.receptacle_names[r] for r in bits(game.sinks)] == ["sinkbasin 1"]
     assert [game.receptacle_names[r] for r in game.target_receptacles] == ["sidetable 1"]
 

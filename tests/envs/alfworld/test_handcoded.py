@@ -41,7 +41,7 @@ def use_priors(monkeypatch):
         handcoded._density.cache_clear()
 
     def use(table: priors.Priors) -> None:
-        monkeypatch.setattr(handcoded, "placement_priors", lambda: table)
+        monkeypatch.setattr(priors, "placement_priors", lambda: table)
         forget()
 
     yield use
@@ -93,6 +93,61 @@ def test_every_receptacle_is_looked_into_before_it_gives_up():
         expert.observe(command, seen, ["look", f"examine {here}", *listed, *(f"go to {r}" for r in room if r != here)])
     assert sorted(looked_into) == sorted(room)
     assert expert.choose() == "look"
+
+
+def test_where_nothing_is_known_of_the_object_fuller_receptacles_come_first(use_priors):
+    use_priors({"apple": {"desk": 0.0, "shelf": 0.0}, "pen": {"shelf": 1.0}})
+    assert told("put a apple in bed.").choose() == "go to shelf 1"
+
+
+def test_object_and_lamp_are_searched_together(use_priors):
+    use_priors({"book": {"bed": 0.4, "desk": 0.3}, "desklamp": {"desk": 0.5}})
+    assert told("examine the book with the desklamp.").choose() == "go to desk 1"  # on the bed the book is likelier
+
+
+def test_of_two_objects_in_sight_the_one_with_less_left_to_do_is_fetched():
+    # From the bed: go, take, go to the fridge, cool, go, put; from the open fridge: go, take, cool, go, put.
+    fridge = at("fridge 1", offers=("close fridge 1", "take mug 2 from fridge 1"))
+    expert = told(
+        "put a cool mug in desk.",
+        ("You open the fridge 1. The fridge 1 is open. In it, you see a mug 2.", fridge),
+        ("You arrive at bed 1. On the bed 1, you see a mug 1.", at("bed 1", offers=("take mug 1 from bed 1",))),
+        ("You arrive at shelf 1. On the shelf 1, you see nothing.", at("shelf 1")),
+    )
+    assert expert.choose() == "go to fridge 1"
+
+
+def test_of_two_objects_in_sight_the_one_beside_the_goal_is_fetched():
+    desk = at("desk 1", "shelf 1", offers=("take pen 2 from shelf 1",))
+    expert = told(
+        "put a pen in desk.",
+        ("You arrive at desk 1. On the desk 1, you see nothing.", desk),
+        ("You arrive at bed 1. On the bed 1, you see a pen 1.", at("bed 1", offers=("take pen 1 from bed 1",))),
+        ("You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.", at("sinkbasin 1")),
+    )
+    assert expert.choose() == "go to shelf 1"
+
+
+def test_an_object_that_somebody_carried_off_is_fetched_from_where_it_is_now():
+    expert = told(
+        "put a pen in desk.",
+        ("You arrive at bed 1. On the bed 1, you see a pen 1.", at("bed 1", offers=("take pen 1 from bed 1",))),
+        ("You pick up the pen 1 from the bed 1.", at("bed 1", offers=("move pen 1 to bed 1",), held="pen 1")),
+        ("You move the pen 1 to the shelf 2.", at("shelf 2", offers=("take pen 1 from shelf 2",))),
+        ("You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.", at("sinkbasin 1")),
+    )
+    assert expert.choose() == "go to shelf 2"
+
+
+def test_an_object_that_cannot_be_prepared_is_put_down():
+    offers = ("open microwave 1",)
+    expert = told(
+        "put a hot cup in desk.", ("You arrive at microwave 1.", at("microwave 1", offers=offers, held="cup 1"))
+    )
+    expert.observe(
+        "", "You open the microwave 1.", at("microwave 1", offers=("move cup 1 to microwave 1",), held="cup 1")
+    )
+    assert expert.choose() == "move cup 1 to microwave 1"
 
 
 HEAT_EPISODE = [
@@ -178,14 +233,17 @@ def test_a_door_that_somebody_closed_again_is_opened_again():
 def test_a_thing_of_no_use_is_put_down_first():
     held = ("You pick up the book 1 from the bed 1.", at("bed 1", offers=("move book 1 to bed 1",), held="book 1"))
     assert told("put a pen in desk.", held).choose() == "move book 1 to bed 1"
-    # Where it cannot stay, the way to the known pen is as good as any other place that takes books.
+
+
+def test_a_thing_of_no_use_is_carried_to_what_takes_such_things(use_priors):
+    use_priors({"pen": {"shelf": 0.9}, "book": {"desk": 0.1, "drawer": 0.5, "shelf": 0.5}})
     expert = told(
-        "put a pen in desk.",
-        ("You arrive at shelf 2. On the shelf 2, you see a pen 1.", at("shelf 2", held="book 1")),
+        "put a pen in bed.",
+        ("You arrive at shelf 1. On the shelf 1, you see a pen 1.", at("shelf 1", "shelf 2", held="book 1")),
         ("You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing.", at("sinkbasin 1", held="book 1")),
     )
-    # Shelf 2 did not offer to take the book, and a sink takes none; desk, bed and shelf 1 are left.
-    assert expert.choose() in ("go to bed 1", "go to desk 1", "go to shelf 1")
+    # The shelves did not offer to take the book, of bed or sink nobody has heard, and a drawer has to be opened.
+    assert expert.choose() == "go to desk 1"
 
 
 def test_what_was_heated_and_cooled_again_is_heated_again():
@@ -248,6 +306,10 @@ def test_a_bathtub_serves_for_cleaning_where_there_is_no_sink():
     expert.begin("put a clean cloth in shelf.", "You are facing the bed 1. Next to it, you see nothing.", commands)
     expert.observe("", "You pick up the cloth 1 from the bed 1.", [*commands, "examine cloth 1"])
     assert expert.choose() == "go to bathtubbasin 1"
+    offered = ["clean cloth 1 with bathtubbasin 1", "move cloth 1 to bathtubbasin 1"]
+    commands = ["go to shelf 1", "go to bed 1", "examine bathtubbasin 1", "examine cloth 1", *offered]
+    expert.observe("", "You arrive at bathtubbasin 1. On the bathtubbasin 1, you see nothing.", commands)
+    assert expert.choose() == "clean cloth 1 with bathtubbasin 1"
 
 
 def test_an_unknown_task_is_refused():
