@@ -302,13 +302,13 @@ def main(argv: list[str] | None = None) -> int:
         return int(
             tyro.extras.subcommand_cli_from_dict(commands, prog="agentgym-prm", description=_DESCRIPTION, args=argv)  # type: ignore[arg-type]
         )
-    except (AgentGymError, FileExistsError, gym.error.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         # The reader, e.g. `head`, has seen enough; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (AgentGymError, OSError, gym.error.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\ninterrupted; a run continues with --resume --run-dir DIR", file=sys.stderr)
         return 130

@@ -30,7 +30,7 @@ OFFICIAL_SPLITS: Final = ("train", "valid_seen", "valid_unseen", "valid_train")
 _PACKED_SUFFIXES: Final = (".jsonl.xz", ".jsonl")
 _T = TypeVar("_T")
 _PARSED_LIMIT: Final = 4096
-"""Parsed games kept in memory (about 100 kB each at most); more than any one split of the benchmark."""
+"""Parsed games kept in memory (about 21 kB each before their caches fill); more than any split of the benchmark."""
 
 
 class GameCollection(ABC):
