@@ -170,6 +170,18 @@ class Engine:
 
     def admissible_commands(self) -> tuple[str, ...]:
         """Every command that would be executed now, sorted, without repeats."""
+        game, held, location = self.game, self.held, self.location
+        slices = game.sliceable & self._objects_at[location] if held >= 0 and game.knives >> held & 1 else 0
+        contents = [self.contents[receptacle] for receptacle in game.receptacles_at[location]]
+        # Nothing else than what is here and in the hand decides; and walks come back to the same few places.
+        key = (location, held, self._opened & game.receptacle_masks[location], slices, self.put_grammar, *contents)
+        commands = game.commands.get(key)
+        if commands is None:
+            commands = self._list_commands(slices)
+            _remember(game.commands, key, commands, limit=_COMMANDS_LIMIT)
+        return commands
+
+    def _list_commands(self, slices: int) -> tuple[str, ...]:
         game, held = self.game, self.held
         here = game.receptacles_at[self.location]
         before: list[str] = []  # clean, close, cool, examine: before "go to" in the alphabet
@@ -200,9 +212,7 @@ class Engine:
             after.extend(sorted(f"open {names[r]}" for r in closed_here))
             if self.listed_put_grammar == "put":
                 after.extend(sorted(self.put_command(thing, place) for place in places))
-            if game.knives >> held & 1:
-                slices = game.sliceable & self._objects_at[self.location]
-                after.extend(sorted(f"slice {game.object_names[o]} with {thing}" for o in bits(slices)))
+            after.extend(sorted(f"slice {game.object_names[o]} with {thing}" for o in bits(slices)))
         after.extend(self._use_commands(here))
         middle = ("help", "inventory", "look") if game.dialect.has_help else ("inventory", "look")
         return (*before, *self._go_commands(), *heat, *middle, *after)
@@ -492,13 +502,14 @@ def in_put_grammar(command: str, put_grammar: str) -> str:
 
 
 _CACHE_LIMIT: Final = 4096
+_COMMANDS_LIMIT: Final = 256  # lists of commands are the largest entries: half a megabyte a game at most
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-def _remember(cache: dict[_K, _V], key: _K, value: _V) -> None:
+def _remember(cache: dict[_K, _V], key: _K, value: _V, limit: int = _CACHE_LIMIT) -> None:
     """Keep ``value``; a cache that has grown too large starts anew, which costs less than tracking use."""
-    if len(cache) >= _CACHE_LIMIT:
+    if len(cache) >= limit:
         cache.clear()
     cache[key] = value
 

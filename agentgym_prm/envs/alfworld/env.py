@@ -7,12 +7,12 @@ and ``info`` holds the share of goal conditions, which the original's text engin
 
 from collections.abc import Sequence
 from functools import partial
+from os import PathLike
 from typing import Any, Final
 
 from agentgym_prm.envs.alfworld.engine import PUT_GRAMMARS, Engine, in_put_grammar
 from agentgym_prm.envs.alfworld.expert import EXPERTS, Expert, make_expert
 from agentgym_prm.envs.alfworld.files import GameCollection, open_games
-from agentgym_prm.envs.alfworld.planner import plan
 from agentgym_prm.envs.alfworld.textworld import OriginalEngine
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
 from agentgym_prm.errors import UnknownNameError
@@ -39,7 +39,7 @@ class ALFWorldEnv(TextEnv):
     def __init__(
         self,
         *,
-        data: str = "builtin",
+        data: str | PathLike[str] = "builtin",
         split: str = "train",
         engine: str = "native",
         difficulty: str = "full",
@@ -121,9 +121,10 @@ class ALFWorldEnv(TextEnv):
         }
 
     def _walkthrough(self) -> Sequence[str]:
-        stored = self._games.describe(self._task_index).walkthrough
-        if not stored and isinstance(self._engine, Engine):
-            return plan(self._engine) or ()
+        if isinstance(self._engine, Engine):
+            stored = self._games.walkthrough(self._task_index)
+        else:
+            stored = self._games.record(self._task_index).get("walkthrough") or ()
         return [in_put_grammar(command, self._engine.listed_put_grammar) for command in stored]
 
 

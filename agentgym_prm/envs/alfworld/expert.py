@@ -14,7 +14,7 @@ A builtin game has no stored solution; its walkthrough is the planner's plan fro
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from agentgym_prm.envs.alfworld.engine import NOTHING_HAPPENS, Engine
+from agentgym_prm.envs.alfworld.engine import NOTHING_HAPPENS, Engine, in_put_grammar
 from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
 from agentgym_prm.envs.alfworld.planner import plan
 
@@ -44,7 +44,7 @@ class WalkthroughExpert:
         self._remaining: list[str] | None = list(self._walkthrough())
 
     def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
-        if self._remaining and command.strip() == self._remaining[0]:
+        if self._remaining and _same(command, self._remaining[0]):
             self._remaining.pop(0)
         elif observation != NOTHING_HAPPENS and command.split()[0] not in ("look", "inventory", "help", "examine"):
             self._remaining = None
@@ -63,7 +63,7 @@ class PlannerExpert:
         self._plan: tuple[str, ...] | None = None
 
     def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
-        if self._plan and command.strip() == self._plan[0]:
+        if self._plan and _same(command, self._plan[0]):
             self._plan = self._plan[1:]
         else:
             self._plan = None
@@ -72,6 +72,11 @@ class PlannerExpert:
         if self._plan is None:
             self._plan = plan(self._engine) or ()
         return self._plan[0] if self._plan else NO_ANSWER
+
+
+def _same(command: str, other: str) -> bool:
+    """Whether two commands are one, put in either grammar."""
+    return in_put_grammar(command.strip(), "move") == in_put_grammar(other, "move")
 
 
 EXPERTS: Final = ("walkthrough", "planner", "handcoded")

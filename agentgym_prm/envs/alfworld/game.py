@@ -68,13 +68,14 @@ class Game:
     """A compiled game: read-only, shared by all engines that play it.
 
     Objects and receptacles are numbered by the order of their ids; ``bit i`` of a mask stands for object (or
-    receptacle) ``i``. ``receptacle_texts``, ``take_commands``, ``go_commands`` and ``parsed`` are caches that the
-    engine fills.
+    receptacle) ``i``. ``receptacle_texts``, ``commands``, ``take_commands``, ``go_commands`` and ``parsed`` are caches
+    that the engine fills.
     """
 
     __slots__ = (
         "accepts",
         "cleanable",
+        "commands",
         "containers",
         "coolable",
         "dialect",
@@ -96,6 +97,7 @@ class Game:
         "receptacle_ids",
         "receptacle_index",
         "receptacle_location",
+        "receptacle_masks",
         "receptacle_names",
         "receptacle_texts",
         "receptacles_at",
@@ -142,7 +144,11 @@ class Game:
         self.receptacle_texts: dict[tuple[int, int], str] = {}
         self.take_commands: dict[tuple[int, int], tuple[str, ...]] = {}
         self.go_commands: dict[int, tuple[str, ...]] = {}
+        self.commands: dict[tuple[object, ...], tuple[str, ...]] = {}
         self.parsed: dict[str, tuple[int, int, int]] = {}
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Game":
+        return self  # read-only, so a copied environment goes on sharing it
 
     def _index_entities(self, facts: dict[str, list[Fact]]) -> None:
         names = _name_entities(argument for arguments in facts.values() for fact in arguments for argument in fact)
@@ -169,6 +175,7 @@ class Game:
         for receptacle, location in enumerate(self.receptacle_location):
             at[location].append(receptacle)
         self.receptacles_at = tuple(tuple(receptacles) for receptacles in at)
+        self.receptacle_masks = tuple(sum(1 << receptacle for receptacle in receptacles) for receptacles in at)
         number = {location: i for i, location in enumerate(locations)}
         objects_at = [0] * len(locations)
         object_number = {o: i for i, o in enumerate(self.object_ids)}

@@ -1,5 +1,7 @@
+import copy
 import json
 import lzma
+import pickle
 import shutil
 from pathlib import Path
 
@@ -72,8 +74,8 @@ def test_opening_a_tree_reads_no_game_whole(tree, monkeypatch):
         raise AssertionError("a game was parsed")
 
     monkeypatch.setattr(files, "_load_json", forbidden)
-    monkeypatch.setattr(Path, "read_text", forbidden)
-    assert len(FileGames(sorted(tree.rglob("train/*/*/game.tw-pddl")), "tree")) == 3
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    assert len(FileGames(sorted(tree.rglob("train/*/*/game.tw-pddl")), tree, "train")) == 3
     assert len(open_games(str(tree), "train", "full")) == 3
 
 
@@ -106,11 +108,11 @@ def test_a_packed_list_that_is_cut_off_says_so(tmp_path):
     path = pack(tmp_path / "train.jsonl.xz")
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(GameFormatError, match="damaged or cut off"):
-        PackedGames(path)
+        PackedGames(path, "train")
     plain = pack(tmp_path / "valid_seen.jsonl")
     plain.write_bytes(plain.read_bytes()[:-10])
     with pytest.raises(GameFormatError, match=r"line 3: expected a whole JSON line"):
-        PackedGames(plain)
+        PackedGames(plain, "valid_seen")
 
 
 def test_a_truncated_game_file_names_itself_and_the_remedy(tree):
@@ -174,3 +176,60 @@ def test_an_unknown_task_id_of_a_folder_names_the_nearest(tree):
     wrong = games.task_ids[1][:-1] + "x"
     with pytest.raises(UnknownNameError, match="did you mean"):
         games.index(wrong)
+
+
+def test_games_of_another_split_are_never_passed_off_as_the_one_asked_for(tree):
+    with pytest.raises(UnknownNameError, match="holds games of train, not only of 'valid_unseen'"):
+        open_games(str(tree / "json_2.1.1" / "train"), "valid_unseen", "full")
+    with pytest.raises(UnknownNameError, match="holds games of train, valid_unseen, not only of 'valid_seen'"):
+        open_games(str(tree.parent), "valid_seen", "full")
+    with pytest.raises(UnknownNameError, match="did you mean 'valid_unseen'"):
+        open_games(str(next(tree.rglob("game.tw-pddl"))), "valid_unsen", "full")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00game", "damaged or cut off"),
+        (b'{"pddl_domain": 5, "grammar": "g", "pddl_problem": "p"}', "pddl_domain must be str, got int"),
+        (b'{"pddl_domain": "d", "grammar": null, "pddl_problem": "p"}', "grammar must be str, got NoneType"),
+        (
+            b'{"pddl_domain": "d", "grammar": "g", "pddl_problem": "p", "walkthrough": "go"}',
+            "must be a list of commands",
+        ),
+    ],
+)
+def test_a_file_with_values_of_the_wrong_kind_says_which(tmp_path, content, message):
+    path = tmp_path / "game.tw-pddl"
+    path.write_bytes(content)
+    with pytest.raises(GameFormatError, match=message):
+        open_games(path, "train", "full").game(0)
+
+
+def test_packed_games_leave_out_what_the_original_leaves_out(tmp_path):
+    path = pack(tmp_path / "train.jsonl", count=4)
+    lines = path.read_text().splitlines(keepends=True)
+    lines[0] = lines[0].replace('"solvable": true', '"solvable": false')
+    lines[1] = lines[1].replace("task-2", "pick_and_place_with_movable_recep")
+    lines[2] = lines[2].replace("task-1", "pick_and_place_simple-AppleSliced")
+    path.write_text("".join(lines))
+    assert list(PackedGames(path, "train").task_ids) == ["train/task-0/trial"]
+    path.write_text("")
+    with pytest.raises(DataNotFoundError, match="no games in"):
+        PackedGames(path, "train")
+    path.write_text('{"gamefile": "json_2.1.1/train/task/trial/game.tw-pddl", "task_type": "t"}\n')
+    with pytest.raises(GameFormatError, match="no task_desc, pddl_problem in it"):
+        PackedGames(path, "train").game(0)
+
+
+def test_a_folder_above_that_is_called_movable_does_not_matter(tmp_path):
+    write_game(describe("train", 0, "small"), tmp_path / "removable_disk")
+    assert len(open_games(tmp_path / "removable_disk", "train", "full")) == 1
+
+
+def test_collections_are_shared_by_copies_and_opened_again_by_other_processes(tmp_path):
+    for games in (open_games(pack(tmp_path / "train.jsonl"), "train", "full"), open_games("builtin", "train", "small")):
+        game = games.game(0)
+        assert copy.deepcopy(games) is games
+        assert copy.deepcopy(game) is game
+        assert pickle.loads(pickle.dumps(games)) is games
