@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from agentgym_prm.agents import Agent, ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent
 from agentgym_prm.envs import ALFWORLD
-from agentgym_prm.errors import AgentGymError, UnknownNameError
-from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, start_run
+from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
+from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
 from agentgym_prm.rollout import stream
 from agentgym_prm.types import Action, History
 
@@ -30,6 +30,8 @@ AGENTS: dict[str, Callable[[int], Agent]] = {
     "planner": lambda seed: ExpertAgent("planner"),
     "walkthrough": lambda seed: ExpertAgent("walkthrough"),
 }
+ENV_EXPERTS = ("planner", "walkthrough")
+"""Agents that need the environment's own expert, which knows the full state."""
 _EXPERT = "handcoded"
 
 
@@ -62,18 +64,23 @@ class Games:
 
     def kwargs(self, agent: str = "") -> dict[str, Any]:
         """Arguments for ``gym.make_vec``; ``agent`` may need an expert in the environment."""
-        kwargs: dict[str, Any] = {
-            "data": self.data,
-            "split": self.split,
-            "difficulty": self.difficulty,
-            "engine": self.engine,
-            "put_grammar": self.put_grammar,
-        }
-        if agent in ("planner", "walkthrough"):
-            kwargs["expert"] = agent
+        kwargs: dict[str, Any] = {}
+        if self.env == ALFWORLD:
+            kwargs = {name: getattr(self, name) for name in ("data", "split", "difficulty", "engine", "put_grammar")}
+            if agent in ENV_EXPERTS:
+                kwargs["expert"] = agent
         if self.max_episode_steps is not None:
+            _at_least_one(max_episode_steps=self.max_episode_steps)
             kwargs["max_episode_steps"] = self.max_episode_steps
         return kwargs
+
+    def make(self, num_envs: int, agent: str) -> gym.vector.VectorEnv[Any, Any, Any]:
+        """The environments that ``agent`` plays in."""
+        try:
+            return make_envs(self.checked_env(), num_envs, **self.kwargs(agent))
+        except (ImportError, TypeError, ValueError) as error:
+            # An id of somebody else's module, or options that do not go together: say it without a traceback.
+            raise UsageError(str(error)) from error
 
 
 FlatGames = Annotated[Games, tyro.conf.OmitArgPrefixes]  # its fields are flags of their own, without a prefix
@@ -107,7 +114,12 @@ def play(
     if name not in (*AGENTS, "human"):
         raise UnknownNameError.of("agent", name, ["human", "expert", *AGENTS])
     player: Agent = HumanAgent(_ask) if name == "human" else _Watched(make_agent(name), delay)
-    envs = gym.make_vec(games.checked_env(), num_envs=1, **games.kwargs(name))
+    if delay < 0:
+        raise UsageError(f"--delay must be at least 0 seconds, got {delay}")
+    envs = games.make(1, name)
+    num_tasks = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
+    if not 0 <= task < num_tasks:
+        raise UsageError(f"--task must be in [0, {num_tasks}), got {task}")
     try:
         (trajectory,) = stream(player, envs, [task])
     except EOFError:
@@ -170,11 +182,12 @@ def rollout(
         run_dir: Folder to write to; by default runs/DATE_rollout-AGENT.
         resume: Continue an interrupted run in run_dir.
     """
-    _positive(episodes=episodes, repeats=repeats, num_envs=num_envs)
+    _at_least_one(episodes=episodes, repeats=repeats, num_envs=num_envs)
+    _not_negative(first_seed=first_seed)
     player = make_agent(agent, seed)
     seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
     folder = _run_dir(run_dir, f"rollout-{player.name}", resume)
-    envs = gym.make_vec(games.checked_env(), num_envs=min(num_envs, len(seeds)), **games.kwargs(player.name))
+    envs = games.make(min(num_envs, len(seeds)), player.name)
     try:
         settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(player.name)}
         start_run(folder, {**settings, "seeds": seeds}, resume=resume)
@@ -212,8 +225,10 @@ def eval_agents(
         run_dir: Folder to write to; by default runs/DATE_eval.
         resume: Continue an interrupted evaluation in run_dir.
     """
-    _positive(num_envs=num_envs, episodes=1 if episodes is None else episodes)
-    players = [make_agent(name, seed) for name in agent]
+    _at_least_one(num_envs=num_envs, episodes=1 if episodes is None else episodes)
+    _not_negative(first_seed=first_seed)
+    players = list({player.name: player for player in (make_agent(name, seed) for name in agent)}.values())
+    games.make(1, players[0].name).close()  # whatever is wrong with the games shows before anything is written
     seeds = None if episodes is None else range(first_seed, first_seed + episodes)
     folder = _run_dir(run_dir, "eval", resume)
     reports = []
@@ -224,8 +239,9 @@ def eval_agents(
             seeds,
             num_envs=num_envs,
             run_dir=folder / player.name,
-            resume=resume and (folder / player.name).exists(),
+            resume=resume,
             progress=True,
+            settings={"agent_seed": seed},
             **games.kwargs(player.name),
         )
         reports.append(report)
@@ -270,8 +286,13 @@ def export_games(
         first: Number of the first game within its split, from 0.
     """
     from agentgym_prm.envs.alfworld.export import export_builtin_games
+    from agentgym_prm.envs.alfworld.generate import SPLIT_SIZES
 
-    _positive(games=games)
+    _at_least_one(games=games)
+    _not_negative(first=first)
+    size = SPLIT_SIZES.get(split, first + games)
+    if first + games > size:
+        raise UsageError(f"{split} has {size} games: --first {first} and --games {games} go past its end")
     written = export_builtin_games(out, split, difficulty, range(first, first + games))
     for _ in tqdm(written, total=games, unit="game", disable=None):
         pass
@@ -279,14 +300,16 @@ def export_games(
     return 0
 
 
-def _positive(**values: int) -> None:
+def _at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
-class UsageError(AgentGymError, ValueError):
-    """An argument is out of range."""
+def _not_negative(**values: int) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 0, got {value}")
 
 
 def _run_dir(run_dir: Path | None, name: str, resume: bool) -> Path:
@@ -310,5 +333,5 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; a run continues with --resume --run-dir DIR", file=sys.stderr)
+        print("\ninterrupted; rollout and eval continue with --resume --run-dir DIR", file=sys.stderr)
         return 130

@@ -7,6 +7,7 @@
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
+    ├── UsageError (ValueError)                 a command-line argument out of range
     └── StoreError (ValueError)                 a trajectory file that cannot be read or continued
 
 Each also derives from the standard class it refines, so ``except ValueError`` keeps working. A command that an
@@ -31,6 +32,10 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
 
 class MissingDependencyError(AgentGymError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class UsageError(AgentGymError, ValueError):
+    """A command-line argument is out of range, or does not go with another."""
 
 
 class StoreError(AgentGymError, ValueError):

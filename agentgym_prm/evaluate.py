@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import gymnasium as gym
+from gymnasium.vector import AutoresetMode
 
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.errors import StoreError
 from agentgym_prm.rollout import stream
 from agentgym_prm.store import read_trajectories
 from agentgym_prm.types import InfoKey, Trajectory
+from agentgym_prm.version import __version__
 
 ALL_TASKS: Final = "all"
 _Z_95: Final = 1.959963984540054
@@ -151,12 +153,13 @@ class EvalReport:
             writer.writerows(asdict(row) for row in self.rows())
 
     def __str__(self) -> str:
-        lines = [f"{'task type':<32}{'episodes':>9}{'success':>9}  {'95 % interval':<16}{'steps':>6}{'grounding':>11}"]
+        heading = f"{'task type':<32}{'episodes':>9}{'success':>9}  {'95 % interval':<16}"
+        lines = [f"{heading}{'steps':>6}{'score':>7}{'grounding':>11}"]
         for row in self.rows():
             interval = f"[{row.success_low:6.1%}, {row.success_high:6.1%}]"
             lines.append(
                 f"{row.task_type:<32}{row.episodes:>9}{row.success:>9.1%}  {interval:<16}"
-                f"{row.mean_steps:>6.1f}{row.grounding:>11.1%}"
+                f"{row.mean_steps:>6.1f}{row.mean_score:>7.2f}{row.grounding:>11.1%}"
             )
         return "\n".join(lines)
 
@@ -165,12 +168,16 @@ def summarise(agent: str, trajectories: Iterable[Trajectory], run_dir: Path | No
     """Report on finished trajectories.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are none, or an episode occurs twice.
     """
-    ordered = sorted(((t.episode, EpisodeResult.of(t)) for t in trajectories), key=lambda pair: pair[0])
-    if not ordered:
+    results: dict[int, EpisodeResult] = {}
+    for trajectory in trajectories:
+        if trajectory.episode in results:
+            raise ValueError(f"episode {trajectory.episode} occurs twice: it would count twice")
+        results[trajectory.episode] = EpisodeResult.of(trajectory)
+    if not results:
         raise ValueError("no episodes to report on")
-    return EvalReport(agent, tuple(result for _, result in ordered), run_dir)
+    return EvalReport(agent, tuple(results[episode] for episode in sorted(results)), run_dir)
 
 
 def evaluate(
@@ -182,19 +189,22 @@ def evaluate(
     run_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    settings: Mapping[str, Any] | None = None,
     **env_kwargs: Any,
 ) -> EvalReport:
     """Play one episode for each seed and report.
 
     Args:
         agent: Who is judged.
-        env_id: A registered text environment, e.g. ``"agentgym_prm/ALFWorld-v0"``.
+        env_id: A registered text environment, e.g. ``"agentgym_prm/ALFWorld-v0"``; one without a vector entry point is
+            stepped by Gymnasium's ``SyncVectorEnv``.
         seeds: Which episodes; by default every task of the environment once.
         num_envs: Slots stepped together, at least 1; changes the speed, not the result.
         run_dir: Folder for ``config.json``, ``trajectories.jsonl`` and ``summary.csv``; ``None`` writes nothing.
             ``dated_run_dir`` makes a name.
         resume: Continue in an existing ``run_dir``.
         progress: Show a progress bar.
+        settings: What else decides the result, e.g. the agent's seed: written to ``config.json``, checked on resume.
         **env_kwargs: Passed to the environment, e.g. ``split="valid_unseen"``.
 
     Raises:
@@ -202,19 +212,20 @@ def evaluate(
         StoreError: ``run_dir`` belongs to another evaluation.
         ValueError: ``seeds`` is empty.
     """
-    wanted = None if seeds is None else len(seeds)
-    if wanted == 0:
-        raise ValueError("seeds must name at least one episode")
-    envs = gym.make_vec(env_id, num_envs=num_envs if wanted is None else min(num_envs, wanted), **env_kwargs)
+    if seeds is not None:
+        seeds = [int(seed) for seed in seeds]
+        if not seeds:
+            raise ValueError("seeds must name at least one episode")
+        num_envs = min(num_envs, len(seeds))
+    envs = make_envs(env_id, num_envs, **env_kwargs)
     try:
         if seeds is None:
-            seeds = range(envs.unwrapped.envs[0].num_tasks)  # type: ignore[attr-defined]
+            seeds = list(range(envs.unwrapped.envs[0].unwrapped.num_tasks))  # type: ignore[attr-defined]
         if run_dir is None:
             return summarise(agent.name, stream(agent, envs, seeds, progress=progress))
         folder = Path(run_dir)
-        start_run(
-            folder, {"agent": agent.name, "env_id": env_id, "env": env_kwargs, "seeds": list(seeds)}, resume=resume
-        )
+        known = {"agent": agent.name, "env_id": env_id, "env": env_kwargs, "seeds": seeds}
+        start_run(folder, {**known, **(settings or {})}, resume=resume)
         path = folder / "trajectories.jsonl"
         for _ in stream(agent, envs, seeds, path=path, resume=resume, progress=progress):
             pass
@@ -223,6 +234,14 @@ def evaluate(
         return report
     finally:
         envs.close()
+
+
+def make_envs(env_id: str, num_envs: int, **env_kwargs: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """``num_envs`` copies of a registered text environment without autoreset, as ``collect`` needs them."""
+    if gym.spec(env_id).vector_entry_point is not None:
+        return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
+    vector_kwargs = {"autoreset_mode": AutoresetMode.DISABLED}
+    return gym.make_vec(env_id, num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **env_kwargs)
 
 
 def dated_run_dir(name: str, root: str | Path = "runs") -> Path:
@@ -241,11 +260,7 @@ def start_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Non
     if config.exists():
         if not resume:
             raise FileExistsError(f"{folder} exists: resume it, or choose another run directory")
-        before = json.loads(config.read_text(encoding="utf-8"))["settings"]
-        now = json.loads(json.dumps(settings))
-        for name in now:
-            if before.get(name) != now[name]:
-                raise StoreError(f"{folder} was started with {name} = {before.get(name)!r:.80}, not {now[name]!r:.80}")
+        _check_settings(folder, json.loads(json.dumps(settings)))
         return
     folder.mkdir(parents=True, exist_ok=True)
     temporary = config.with_suffix(".tmp")
@@ -253,15 +268,46 @@ def start_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Non
     temporary.replace(config)
 
 
+def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder / 'config.json'} is damaged ({error!r}): start another run directory") from error
+    for name, now in settings.items():
+        then = before.get(name)
+        if then == now:
+            continue
+        if isinstance(then, list) and isinstance(now, list):
+            first = next(
+                (i for i, (a, b) in enumerate(zip(then, now, strict=False)) if a != b), min(len(then), len(now))
+            )
+            raise StoreError(
+                f"{folder} was started with {len(then)} {name}, here are {len(now)}; number {first} differs first"
+            )
+        raise StoreError(f"{folder} was started with {name} = {then!r:.80}, not {now!r:.80}")
+
+
 def _provenance() -> dict[str, Any]:
     """What is needed to trust a figure later: when, where, and with which versions it was made."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or None,
-        "versions": {name: version(name) for name in ("agentgym_prm", "gymnasium", "numpy")},
+        "commit": _commit(),
+        "versions": {"agentgym_prm": __version__, **{name: version(name) for name in ("gymnasium", "numpy")}},
         "python": platform.python_version(),
         "machine": f"{platform.machine()} {platform.system()}",
     }
+
+
+def _commit() -> str | None:
+    """The commit of this package's own checkout, with ``-dirty`` if files differ; ``None`` outside of one."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=root, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None  # installed somewhere inside another project's repository
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -39,6 +39,7 @@ def collect(
 
     Arguments and errors are those of ``stream``; episodes that ``path`` already holds are returned with the others.
     """
+    seeds = [int(seed) for seed in seeds]
     done = {t.episode: t for t in _stored(path, seeds)} if resume else {}
     done |= {t.episode: t for t in stream(agent, envs, seeds, path=path, resume=resume, progress=progress)}
     return [done[episode] for episode in sorted(done)]
@@ -65,9 +66,9 @@ def stream(
         resume: Continue ``path``: episodes in it are neither played again nor yielded.
         progress: Show a bar with rate and time left on standard error, if that is a terminal.
 
-    Raises:
+    Raises (when the first episode is asked for):
         FileExistsError: ``path`` has content and ``resume`` is false.
-        StoreError: ``path`` holds episodes of another run.
+        StoreError: ``path`` holds episodes of another run, or one twice.
         ValueError: ``envs`` resets by itself.
     """
     if envs.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
@@ -75,6 +76,7 @@ def stream(
             "collecting needs autoreset off, else an action is lost per episode: pass "
             f"autoreset_mode=AutoresetMode.DISABLED (got {envs.metadata.get('autoreset_mode')})"
         )
+    seeds = [int(seed) for seed in seeds]
     done = {trajectory.episode for trajectory in _stored(path, seeds)} if resume else set()
     pending = deque(episode for episode in range(len(seeds)) if episode not in done)
     if not pending:
@@ -97,8 +99,12 @@ def _stored(path: str | Path | None, seeds: Sequence[int]) -> Iterator[Trajector
     """The episodes that an earlier run left in ``path``, checked against ``seeds``."""
     if path is None or not Path(path).exists():
         return
+    seen = set()
     for trajectory in read_trajectories(path):
         episode = trajectory.episode
+        if episode in seen:
+            raise StoreError(f"{path} holds episode {episode} twice: did two processes write to it?")
+        seen.add(episode)
         if not 0 <= episode < len(seeds) or seeds[episode] != trajectory.seed:
             here = f"seed {seeds[episode]} here" if 0 <= episode < len(seeds) else f"one of {len(seeds)} here"
             raise StoreError(f"{path} belongs to another run: episode {episode} has seed {trajectory.seed}, but {here}")
@@ -116,8 +122,8 @@ def _play(
         commands = [actions[slot].command if slot in actions else NO_OP for slot in range(envs.num_envs)]
         observations, rewards, terminated, truncated, infos = envs.step(commands)
         finished = terminated | truncated
-        for slot in slots:
-            history, info = running[slot], slot_info(infos, slot)
+        for slot, info in zip(slots, slot_infos(infos, slots), strict=True):
+            history = running[slot]
             step = Step(
                 observation=history.observation,
                 admissible_commands=history.admissible_commands,
@@ -125,7 +131,7 @@ def _play(
                 outcome_reward=float(rewards[slot]),
                 terminated=bool(terminated[slot]),
                 truncated=bool(truncated[slot]),
-                info={key: value for key, value in info.items() if key not in _IN_HISTORY},
+                info={key: _json_like(value) for key, value in info.items() if key not in _IN_HISTORY},
             )
             if finished[slot]:
                 del running[slot]
@@ -160,8 +166,7 @@ def _start(
             slot_seeds[slot] = seeds[episodes[slot]]
     observations, infos = envs.reset(seed=slot_seeds, options={"reset_mask": mask})
     started = {}
-    for slot, episode in episodes.items():
-        info = slot_info(infos, slot)
+    for (slot, episode), info in zip(episodes.items(), slot_infos(infos, list(episodes)), strict=True):
         started[slot] = History(
             task=info.get(InfoKey.TASK, ""),
             observation=observations[slot],
@@ -175,15 +180,32 @@ def _start(
     return started
 
 
-def slot_info(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
-    """The ``info`` of one slot, taken out of a vectorised environment's ``infos``, as plain Python values."""
-    info: dict[str, Any] = {}
+def slot_infos(infos: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:
+    """The ``info`` of each of ``slots``, taken out of a vectorised environment's ``infos``, as plain JSON-like values.
+
+    A key without a ``_key`` mask beside it, as some wrappers leave it, counts as present in every slot.
+    """
+    taken: list[dict[str, Any]] = [{} for _ in slots]
     for key, values in infos.items():
-        if key.startswith("_") or not infos[f"_{key}"][slot]:
+        if key.startswith("_"):
             continue
+        mask = infos.get(f"_{key}")
         if isinstance(values, Mapping):
-            info[key] = slot_info(values, slot)
+            column: Sequence[Any] = slot_infos(values, slots)
         else:
-            value = values[slot]
-            info[key] = value.item() if isinstance(value, np.generic) else value
-    return info
+            column = [_plain(values[slot]) for slot in slots]
+        for info, slot, value in zip(taken, slots, column, strict=True):
+            if mask is None or mask[slot]:
+                info[key] = value
+    return taken
+
+
+def _json_like(value: Any) -> Any:
+    """Tuples as lists, so that a trajectory read back from a file equals the one that was written."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, np.ndarray) else value

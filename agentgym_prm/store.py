@@ -55,7 +55,13 @@ class TrajectoryWriter:
 
     def write(self, trajectory: Trajectory) -> None:
         """Append one episode; it is in the file when this returns."""
-        self._file.write(json.dumps(trajectory.to_json(), separators=(",", ":")).encode() + b"\n")
+        try:
+            line = json.dumps(trajectory.to_json(), separators=(",", ":"))
+        except TypeError as error:
+            raise StoreError(
+                f"episode {trajectory.episode} holds a value that JSON has no form for: {error}"
+            ) from error
+        self._file.write(line.encode() + b"\n")
         self._file.flush()
 
     def close(self) -> None:

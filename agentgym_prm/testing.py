@@ -116,37 +116,37 @@ def check_text_env(env: gym.Env[str, str], seeds: Sequence[int] = (0, 1)) -> Non
     """
     for seed in seeds:
         first = env.reset(seed=seed)
-        assert first == env.reset(seed=seed), f"reset(seed={seed}) gives two different episodes"
+        _require(first == env.reset(seed=seed), f"reset(seed={seed}) gives two different episodes")
         observation, info = first
-        assert observation in env.observation_space, f"the observation of seed {seed} is outside the space"
+        _require(observation in env.observation_space, f"the observation of seed {seed} is outside the space")
         _check_info(info, steps=0)
         for steps, command in enumerate(HOSTILE_COMMANDS, 1):
             before = info
             observation, reward, terminated, _, info = env.step(command)
-            assert isinstance(observation, str), f"{command!r:.40} is answered with {type(observation).__name__}"
-            assert not info[InfoKey.VALID_ACTION], f"{command!r:.40} counts as a valid action"
-            assert not terminated, f"{command!r:.40} ends the episode"
-            assert reward == 0, f"{command!r:.40} earns {reward}"
+            _require(isinstance(observation, str), f"{command!r:.40} is answered with {type(observation).__name__}")
+            _require(not info[InfoKey.VALID_ACTION], f"{command!r:.40} counts as a valid action")
+            _require(not terminated, f"{command!r:.40} ends the episode")
+            _require(reward == 0, f"{command!r:.40} earns {reward}")
             _check_info(info, steps=steps)
             changed = [k for k in before if k not in (InfoKey.VALID_ACTION, InfoKey.STEPS) and before[k] != info[k]]
-            assert not changed, f"{command!r:.40} changes {changed}"
+            _require(not changed, f"{command!r:.40} changes {changed}")
         try:
             env.step(b"look")  # type: ignore[arg-type]
         except TypeError:
             pass
         else:
-            raise AssertionError("step(bytes) raises no TypeError")
+            _require(False, "step(bytes) raises no TypeError")
 
 
 def _check_info(info: Mapping[str, object], steps: int) -> None:
     for key, kind in _REQUIRED_INFO.items():
-        assert key in info, f"info lacks {key!r}"
-        assert type(info[key]) is kind, f"info[{key!r}] is {type(info[key]).__name__}, not {kind.__name__}"
-    assert info[InfoKey.STEPS] == steps, f"info['steps'] is {info[InfoKey.STEPS]} after {steps} steps"
+        _require(key in info, f"info lacks {key!r}")
+        _require(type(info[key]) is kind, f"info[{key!r}] is {type(info[key]).__name__}, not {kind.__name__}")
+    _require(info[InfoKey.STEPS] == steps, f"info['steps'] is {info[InfoKey.STEPS]} after {steps} steps")
     share = info[InfoKey.GOAL_CONDITION_SUCCESS_RATE]
-    assert isinstance(share, float), "the goal-condition success rate is no number"
-    assert 0 <= share <= 1, f"the goal-condition success rate is {share}"
-    assert (share == 1) == info[InfoKey.WON], "the goal-condition success rate is 1 exactly when won"
+    in_range = isinstance(share, float) and 0 <= share <= 1
+    _require(in_range, f"the goal-condition success rate is {share}")
+    _require((share == 1) == info[InfoKey.WON], "the goal-condition success rate is 1 exactly when won")
 
 
 def check_agent(agent: Agent, histories: Sequence[History]) -> None:
@@ -159,12 +159,18 @@ def check_agent(agent: Agent, histories: Sequence[History]) -> None:
     Raises:
         AssertionError: The contract is broken; the message says where.
     """
-    assert len(histories) >= 2, "check_agent needs at least two histories"
+    _require(len(histories) >= 2, "check_agent needs at least two histories")
     sampled = agent.sample(histories, n=3)
-    assert [len(candidates) for candidates in sampled] == [3] * len(histories), "sample(n=3) has another shape"
+    _require([len(candidates) for candidates in sampled] == [3] * len(histories), "sample(n=3) has another shape")
     actions = agent.act(histories)
-    assert all(isinstance(action, Action) for action in actions), "act returns something other than Actions"
+    _require(all(isinstance(action, Action) for action in actions), "act returns something other than Actions")
     alone = [agent.act(history) for history in histories]
-    assert [a.command for a in alone] == [a.command for a in actions], "acting one by one differs from the batch"
-    assert isinstance(agent.name, str), "the agent's name is no string"
-    assert agent.name, "the agent has no name"
+    _require([a.command for a in alone] == [a.command for a in actions], "acting one by one differs from the batch")
+    _require(isinstance(agent.name, str), "the agent's name is no string")
+    _require(agent.name != "", "the agent has no name")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    """Not ``assert``, which ``python -O`` leaves out."""
+    if not holds:
+        raise AssertionError(otherwise)

@@ -90,6 +90,12 @@ def test_a_person_plays_asks_for_commands_and_stops():
         (("eval", "--episodes", "0"), "--episodes must be at least 1, got 0"),
         (("rollout", "--num-envs", "-1"), "--num-envs must be at least 1, got -1"),
         (("eval", "--resume"), "--resume needs --run-dir"),
+        (("eval", "--first-seed", "-3"), "--first-seed must be at least 0, got -3"),
+        (("eval", "--max-episode-steps", "0"), "--max-episode-steps must be at least 1, got 0"),
+        (("eval", "--env", "no_such_module:X-v0"), "no_such_module"),
+        (("play", "--task", "999999"), "--task must be in [0, 1000), got 999999"),
+        (("play", "--delay", "-1"), "--delay must be at least 0 seconds"),
+        (("export-games", "out", "--first", "9990", "--games", "20"), "go past its end"),
     ],
 )
 def test_wrong_arguments_end_with_status_two_and_the_nearest_name(arguments, message, capsys):
@@ -117,3 +123,14 @@ def test_exported_games_can_be_played_from_their_folder(capsys):
     code = run("eval", "--agent", "walkthrough", "--data", "out", "--split", "train", "--run-dir", "runs/x")
     assert code == 0
     assert "100.0%" in capsys.readouterr().out
+
+
+def test_a_wrong_argument_leaves_no_run_directory_behind():
+    assert run("eval", "--split", "nowhere") == 2
+    assert run("rollout", "--difficulty", "huge") == 2
+    assert not Path("runs").exists()
+
+
+def test_an_agent_named_twice_is_evaluated_once(capsys):
+    assert run("eval", "--agent", "expert", "handcoded", "--episodes", "2", "--difficulty", "small") == 0
+    assert capsys.readouterr().out.startswith("task type")  # one agent: its own table, no comparison

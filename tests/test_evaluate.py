@@ -2,6 +2,8 @@ import csv
 import json
 import re
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from agentgym_prm.agents import ExpertAgent, RandomAgent
@@ -9,6 +11,7 @@ from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import StoreError
 from agentgym_prm.evaluate import EpisodeResult, EvalReport, dated_run_dir, evaluate, summarise, wilson_interval
 from agentgym_prm.store import read_trajectories
+from agentgym_prm.testing import ScriptedAgent, ScriptedEnv
 from agentgym_prm.types import Action, Step, Trajectory
 
 
@@ -136,3 +139,34 @@ def test_the_printed_table_has_a_row_for_each_type_and_one_for_all():
 
 def test_run_directories_are_dated():
     assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_eval", dated_run_dir("eval").as_posix())
+
+
+def test_environments_without_a_vector_entry_point_are_evaluated_too(monkeypatch):
+    monkeypatch.delitem(gym.registry, "Mine/Scripted-v0", raising=False)
+    gym.register("Mine/Scripted-v0", entry_point=ScriptedEnv, max_episode_steps=5)
+    report = evaluate(ScriptedAgent(lambda history: "up"), "Mine/Scripted-v0")
+    assert [(result.won, result.steps) for result in report.results] == [(False, 5), (True, 1)]
+
+
+def test_other_settings_and_other_seeds_are_told_apart_on_resume(tmp_path):
+    arguments = {"run_dir": tmp_path / "run", "difficulty": "small"}
+    evaluate(RandomAgent(1), ALFWORLD, np.arange(4), settings={"agent_seed": 1}, **arguments)
+    with pytest.raises(StoreError, match="started with agent_seed = 1, not 2"):
+        evaluate(RandomAgent(2), ALFWORLD, range(4), settings={"agent_seed": 2}, resume=True, **arguments)
+    with pytest.raises(StoreError, match="4 seeds, here are 5; number 4 differs first"):
+        evaluate(RandomAgent(1), ALFWORLD, range(5), settings={"agent_seed": 1}, resume=True, **arguments)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(StoreError, match="is damaged"):
+        evaluate(RandomAgent(1), ALFWORLD, range(4), settings={"agent_seed": 1}, resume=True, **arguments)
+
+
+def test_an_episode_never_counts_twice():
+    twice = [trajectory(0, "heat", won=True, valid=[True])] * 2
+    with pytest.raises(ValueError, match="episode 0 occurs twice"):
+        summarise("agent", twice)
+
+
+def test_a_machine_without_git_evaluates_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    evaluate(RandomAgent(), ALFWORLD, [0], run_dir=tmp_path / "run", difficulty="small")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["commit"] is None

@@ -6,6 +6,7 @@ import sys
 import time
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
@@ -148,3 +149,37 @@ def test_a_run_killed_again_and_again_ends_with_the_episodes_of_an_uninterrupted
     envs = gym.make_vec(ALFWORLD, num_envs=5, difficulty="small")
     found = sorted(read_trajectories(path), key=lambda trajectory: trajectory.episode)
     assert found == collect(RandomAgent(), envs, range(250))
+
+
+def test_numpy_seeds_and_masks_left_out_by_wrappers_are_understood():
+    envs = gym.wrappers.vector.RecordEpisodeStatistics(scripted(2, cap=4))
+    plain = collect(RandomAgent(), scripted(2, cap=4), [0, 1, 2])
+    recorded = collect(RandomAgent(), envs, np.arange(3))
+    assert [t.steps[-1].action for t in recorded] == [t.steps[-1].action for t in plain]
+    assert recorded[0].steps[-1].info["episode"]["l"] == len(recorded[0].steps)
+
+
+def test_arrays_and_tuples_in_info_survive_the_file(tmp_path):
+    class Rich(ScriptedEnv):
+        def _outcome(self):
+            outcome = super()._outcome()
+            outcome.info |= {"array": np.array([1.5, 2.0]), "pair": ("a", "b")}
+            return outcome
+
+    path = tmp_path / "episodes.jsonl"
+    played = collect(RandomAgent(), TextVectorEnv(Rich, 2, max_episode_steps=3), [0, 1], path=path)
+    assert played[0].steps[0].info["array"] == [1.5, 2.0]
+    assert sorted(read_trajectories(path), key=lambda t: t.episode) == played
+
+
+def test_a_file_with_an_episode_twice_is_refused(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    collect(RandomAgent(), scripted(1, cap=6), [0, 1], path=path)
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(StoreError, match=r"holds episode . twice"):
+        collect(RandomAgent(), scripted(1, cap=6), [0, 1], path=path, resume=True)
+
+
+def test_the_random_agent_draws_by_the_environments_seed_too():
+    histories = [History("t", "o", tuple("abcdefgh"), seed=seed) for seed in range(40)]
+    assert len({action.command for action in RandomAgent().act(histories)}) > 4

@@ -128,6 +128,7 @@ class TextEnv(gym.Env[str, str]):
         Returns:
             The opening text and ``info`` (keys in ``agentgym_prm.types.InfoKey``).
         """
+        self._phase = "after a reset() that failed"
         super().reset(seed=seed)
         index = self._chosen_task(options)
         if index is None:
@@ -171,6 +172,10 @@ class TextEnv(gym.Env[str, str]):
     def _chosen_task(self, options: Mapping[str, Any] | None) -> int | None:
         if not options:
             return None
+        if not isinstance(options, Mapping):
+            raise TypeError(
+                f"options must be a mapping such as {{'task': 0}}, got {type(options).__name__}: {options!r}"
+            )
         for name in options:
             if name != "task":
                 raise UnknownNameError.of("reset option", name, ["task"])
@@ -191,7 +196,7 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
     that length with Gymnasium's ``_key`` masks. Every finished slot has to be reset before the next ``step``.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["ansi"]}  # noqa: RUF012
 
     def __init__(
         self, env_fn: Callable[[], TextEnv], num_envs: int = 1, *, max_episode_steps: int | None = None
@@ -200,18 +205,21 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
         Args:
             env_fn: Makes one environment.
             num_envs: How many, at least 1.
-            max_episode_steps: Cap in steps, after which a slot is truncated; ``None`` for none.
+            max_episode_steps: Cap in steps, after which a slot is truncated; ``None`` or, as in Gymnasium, -1 for none.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if max_episode_steps is not None and max_episode_steps < 1 and max_episode_steps != -1:
+            raise ValueError(f"max_episode_steps must be at least 1, or -1 for no cap, got {max_episode_steps}")
         self.num_envs = num_envs
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = None if max_episode_steps == -1 else max_episode_steps
         self.envs = [env_fn() for _ in range(num_envs)]
-        self.render_mode = None
+        self.render_mode = self.envs[0].render_mode
         self.single_observation_space = self.envs[0].observation_space
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        # Not batch_space, which would copy: each slot's own space knows what is admissible there.
+        self.action_space = gym.spaces.Tuple([env.action_space for env in self.envs])
         self._observations = [""] * num_envs
         self._finished = np.ones(num_envs, dtype=np.bool_)
 
@@ -246,8 +254,12 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
             raise gym.error.ResetNeeded(
                 f"slots {slots} are not running: reset them first with reset(options={{'reset_mask': mask}})"
             )
-        if len(actions) != self.num_envs:
-            raise ValueError(f"step() needs one action for each of {self.num_envs} slots, got {len(actions)}")
+        if isinstance(actions, str) or len(actions) != self.num_envs:
+            got = repr(actions)[:80] if isinstance(actions, str) else len(actions)
+            raise ValueError(f"step() needs one action for each of {self.num_envs} slots, got {got}")
+        for slot, action in enumerate(actions):
+            if not isinstance(action, str):
+                raise TypeError(f"slot {slot}: an action must be a string, got {type(action).__name__}: {action!r:.80}")
         rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, dtype=np.bool_)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
@@ -259,6 +271,10 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
                 truncated[slot] = True
         self._finished = terminated | truncated
         return tuple(self._observations), rewards, terminated, truncated, _gather(infos)
+
+    def render(self) -> tuple[str | None, ...] | None:  # type: ignore[override]
+        """The last observation of each slot, if made with ``render_mode="ansi"``."""
+        return tuple(env.render() for env in self.envs) if self.render_mode == "ansi" else None
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close every slot."""

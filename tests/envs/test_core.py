@@ -202,3 +202,68 @@ def test_infos_of_unlike_slots_are_masked():
     _, infos = envs.reset(seed=[0, 1])
     assert infos["extra"].tolist() == [None, "only here"]
     assert infos["_extra"].tolist() == [False, True]
+
+
+def test_a_masked_reset_leaves_the_other_finished_slots_finished():
+    envs = TextVectorEnv(ScriptedEnv, 2)
+    envs.reset(seed=[1, 1])
+    envs.step(["up", "up"])
+    envs.reset(seed=[1, 1], options={"reset_mask": np.array([True, False])})
+    with pytest.raises(gym.error.ResetNeeded, match=r"slots \[1\]"):
+        envs.step(["up", "up"])
+
+
+def test_closing_closes_every_slot():
+    closed = []
+
+    class Counted(ScriptedEnv):
+        def close(self):
+            closed.append(self)
+
+    envs = TextVectorEnv(Counted, 3)
+    envs.close()
+    assert closed == envs.envs
+
+
+def test_each_slots_space_samples_what_is_admissible_there():
+    envs = TextVectorEnv(ScriptedEnv, 2)
+    envs.reset(seed=[0, 1])
+    drawn = [envs.action_space.sample() for _ in range(30)]
+    assert {first for first, _ in drawn} == {"left", "right"}
+    assert {second for _, second in drawn} == {"up"}
+
+
+def test_a_wrong_action_in_one_slot_steps_no_slot():
+    envs = TextVectorEnv(ScriptedEnv, 2)
+    envs.reset(seed=0)
+    with pytest.raises(TypeError, match=r"slot 1: an action must be a string, got int: 3"):
+        envs.step(["left", 3])
+    with pytest.raises(ValueError, match="one action for each of 2 slots, got 'ab'"):
+        envs.step("ab")
+    assert [env.steps for env in envs.envs] == [0, 0]
+
+
+def test_minus_one_is_no_cap_and_zero_is_refused():
+    envs = TextVectorEnv(ScriptedEnv, 1, max_episode_steps=-1)
+    envs.reset(seed=0)
+    assert not any(envs.step(["wrong"])[3][0] for _ in range(100))
+    with pytest.raises(ValueError, match="at least 1, or -1 for no cap, got 0"):
+        TextVectorEnv(ScriptedEnv, 1, max_episode_steps=0)
+
+
+def test_a_vector_env_renders_what_each_slot_shows():
+    envs = TextVectorEnv(lambda: ScriptedEnv(render_mode="ansi"), 2)
+    observations, _ = envs.reset(seed=0)
+    assert envs.render() == observations
+    assert TextVectorEnv(ScriptedEnv, 2).render() is None
+
+
+def test_a_reset_that_failed_leaves_no_episode_to_step():
+    env = ScriptedEnv()
+    env.reset(seed=0)
+    with pytest.raises(IndexError):
+        env.reset(options={"task": 99})
+    with pytest.raises(gym.error.ResetNeeded, match="after a reset\\(\\) that failed"):
+        env.step("left")
+    with pytest.raises(TypeError, match="options must be a mapping"):
+        env.reset(options=["task"])

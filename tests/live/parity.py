@@ -188,7 +188,7 @@ def select(transcripts: list[Transcript]) -> list[Transcript]:
 
 
 def write(path: Path, transcripts: list[Transcript]) -> None:
-    """Write transcripts with their provenance; admissible commands as the change since the step before."""
+    """Write transcripts with their provenance."""
     from importlib.metadata import version
 
     provenance = {name: version(name) for name in ("alfworld", "textworld", "fast_downward_textworld")}

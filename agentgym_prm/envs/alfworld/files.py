@@ -158,8 +158,8 @@ class FileGames(GameCollection):
 class PackedGames(GameCollection):
     """Games packed as JSON lines, optionally xz-compressed; all are of the current release, whose rules they leave out.
 
-    The file is unpacked once a process into an unnamed temporary file (180 MB for the 3,553 official training games), so
-    that any game can be read without holding the others in memory.
+    The file is unpacked once a process into an unnamed temporary file (180 MB for the 3,553 official training games),
+    so that any game can be read without holding the others in memory.
     """
 
     def __init__(self, path: Path, split: str) -> None:

@@ -2,9 +2,10 @@ import random
 
 import pytest
 
+import agentgym_prm.envs.alfworld.engine as engine_module
 from agentgym_prm.envs.alfworld.dialect import Dialect
 from agentgym_prm.envs.alfworld.engine import NOTHING_HAPPENS, Engine
-from agentgym_prm.envs.alfworld.game import Game
+from agentgym_prm.envs.alfworld.game import Game, GameDescription
 from agentgym_prm.envs.alfworld.goal import Goal, goal_share
 from agentgym_prm.testing import HOSTILE_COMMANDS
 from tests.envs.alfworld.house import PLACE_APPLE, facts, house
@@ -356,3 +357,90 @@ def test_every_listed_command_is_executed_and_no_other_pairing_is():
         assert executed == listed
         assert list(engine.admissible_commands()) == sorted(listed)
         engine.step(any_kind(rng, engine))
+
+
+def test_a_clone_shares_nothing_that_changes():
+    engine = start()
+    play(engine, "go to stoveburner 2", "take pan 1 from stoveburner 2")
+    before = engine.state_key()
+    play(engine.clone(), "move pan 1 to stoveburner 1", "look", "take pan 1 from stoveburner 1")
+    clone = engine.clone()
+    play(clone, "move pan 1 to stoveburner 2", "go to microwave 1", "open microwave 1")
+    assert engine.state_key() == before
+
+
+def test_states_that_differ_only_in_what_lies_beside_are_told_apart():
+    engine = start()
+    untouched = engine.clone()
+    play(untouched, "go to stoveburner 2")
+    play(engine, "go to stoveburner 2", "take pan 1 from stoveburner 2", "move pan 1 to stoveburner 1")
+    play(engine, "take pan 1 from stoveburner 1", "move pan 1 to stoveburner 2")
+    # Everything is where it was, but `look` now lists the pan as known not to be on burner 1.
+    assert engine.step("look") != untouched.step("look")
+    assert engine.state_key() != untouched.state_key()
+
+
+def test_puts_are_listed_in_their_place_of_the_alphabet_in_both_grammars():
+    for put_grammar in ("move", "put"):
+        engine = start(put_grammar=put_grammar)
+        for command in ("go to cabinet 2", "open cabinet 2", "take mug 1 from cabinet 2", "go to microwave 1"):
+            play(engine, command)
+        play(engine, "open microwave 1")
+        assert list(engine.admissible_commands()) == sorted(engine.admissible_commands())
+        play(engine, "close microwave 1", "go to sidetable 1")
+        listed = [c for c in engine.admissible_commands() if not c.startswith("go to")]
+        put = "move mug 1 to sidetable 1" if put_grammar == "move" else "put mug 1 in/on sidetable 1"
+        assert listed == ["examine mug 1", "examine sidetable 1", "help", "inventory", "look", put, "use desklamp 1"]
+
+
+def test_cached_lists_of_commands_are_those_of_the_state():
+    """The cache is shared by all engines of a game: compare with an engine whose game has never been played."""
+    rng = random.Random(2)
+    game = house()
+    for walk in range(6):
+        engine = start(game, put_grammar=("move", "put", None)[walk % 3])
+        typed: list[str] = []
+        for _ in range(40):
+            fresh = start(house(), put_grammar=engine.put_grammar)
+            for command in typed:
+                fresh.step(command)
+            assert engine.admissible_commands() == fresh.admissible_commands()
+            typed.append(any_kind(rng, engine))
+            engine.step(typed[-1])
+
+
+def test_caches_start_anew_when_they_are_full(monkeypatch):
+    monkeypatch.setattr(engine_module, "_COMMANDS_LIMIT", 4)
+    engine = start()
+    for name in engine.game.receptacle_names:
+        engine.step(f"go to {name}")
+        assert engine.admissible_commands()
+        assert len(engine.game.commands) <= 4
+
+
+def test_only_objects_that_can_be_prepared_count_for_a_goal():
+    """A goal's masks leave out objects of the right type that lack the affordance."""
+    can_not = tuple(
+        fact for fact in facts() if fact not in (("cleanable", "apple_bar_1"), ("cleanable", "apple_bar_2"))
+    )
+    goal = Goal("pick_clean_then_place_in_recep", "appletype", "sidetabletype")
+    dull = Game(GameDescription("dull", "task.", can_not, goal))
+    assert dull.target_objects == 0
+    engine = start(dull)
+    play(
+        engine,
+        "go to countertop 1",
+        "take apple 2 from countertop 1",
+        "go to sidetable 1",
+        "move apple 2 to sidetable 1",
+    )
+    assert engine.goal_condition_success_rate == 0.0
+    no_switch = tuple(fact for fact in facts() if fact[0] != "toggleable")
+    assert Game(GameDescription("dark", "task.", no_switch, GOALS[-1])).lamps == 0
+
+
+def test_a_receptacle_typed_as_a_sink_cleans_whatever_its_name():
+    typed = tuple(f if f[:2] != ("receptacletype", "sidetable_bar_1") else (*f[:2], "sinktype") for f in facts())
+    engine = start(Game(GameDescription("odd", "task.", typed, PLACE_APPLE)))
+    play(engine, "go to countertop 1", "take apple 2 from countertop 1", "go to sidetable 1")
+    assert play(engine, "clean apple 2 with sidetable 1") == "You clean the apple 2 using the sidetable 1."

@@ -1,3 +1,4 @@
+import copy
 import gc
 import json
 import random
@@ -14,8 +15,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.envs.alfworld import ALFWorldEnv
-from agentgym_prm.envs.alfworld.engine import NOTHING_HAPPENS
+from agentgym_prm.envs.alfworld.engine import NOTHING_HAPPENS, Engine, in_put_grammar
 from agentgym_prm.envs.alfworld.expert import EXPERTS
+from agentgym_prm.envs.alfworld.files import open_games
+from agentgym_prm.envs.alfworld.planner import plan
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.errors import MissingDependencyError, UnknownNameError
 from agentgym_prm.testing import check_text_env
@@ -276,3 +279,52 @@ def test_a_stored_walkthrough_is_given_in_the_listed_grammar(data_folder, put_gr
     while not info[InfoKey.WON]:
         assert info[InfoKey.EXPERT_ACTION] in info[InfoKey.ADMISSIBLE_COMMANDS]
         info = env.step(info[InfoKey.EXPERT_ACTION])[-1]
+
+
+def test_the_planner_plans_anew_after_the_agent_has_left_its_plan():
+    env = make(expert="planner")
+    rng = random.Random(4)
+    for seed in range(8):
+        _, info = env.reset(seed=seed)
+        for _ in range(5):
+            _, _, terminated, _, info = env.step(rng.choice(info[InfoKey.ADMISSIBLE_COMMANDS]))
+            assert not terminated
+        for _ in range(20):
+            assert info[InfoKey.EXPERT_ACTION] in info[InfoKey.ADMISSIBLE_COMMANDS]
+            info = env.step(info[InfoKey.EXPERT_ACTION])[-1]
+            if info[InfoKey.WON]:
+                break
+        assert info[InfoKey.WON]
+
+
+def test_the_walkthrough_follows_an_agent_that_puts_in_the_other_grammar():
+    env = make(expert="walkthrough")
+    _, info = env.reset(seed=0)
+    while not info[InfoKey.WON]:
+        assert info[InfoKey.EXPERT_ACTION]
+        info = env.step(in_put_grammar(info[InfoKey.EXPERT_ACTION], "put"))[-1]
+
+
+def test_a_deep_copy_goes_its_own_way_on_shared_games():
+    env = make()
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    assert twin.games is env.games
+    assert twin.engine.game is env.engine.game
+    command = next(c for c in env.engine.admissible_commands() if c.startswith("go to"))
+    twin.step(command)
+    assert twin.engine.location != env.engine.location
+
+
+def test_the_planner_wins_every_official_game_as_fast_as_its_walkthrough(data_folder):
+    for split in ("valid_seen", "train"):
+        games = open_games(data_folder / "alfworld", split, "full")
+        for index in range(0, len(games), 1 if split == "valid_seen" else 25):
+            engine = Engine()
+            engine.reset(games.game(index))
+            commands = plan(engine)
+            assert commands is not None
+            assert len(commands) <= min(50, len(games.walkthrough(index)))
+            for command in commands:
+                engine.step(command)
+            assert engine.won
