@@ -4,8 +4,8 @@
 
 End to end: commands drawn at random from ``infos["admissible_commands"]``, finished slots reset with masks, everything
 in one thread, on the first 256 training games; "fresh games" plays games that no slot has played before, so each reset
-also generates and compiles one. Beside it Gymnasium's own Sync and Async vector environments on the same games, and ``collect``, which
-also builds and keeps the trajectories.
+also generates and compiles one. Beside it Gymnasium's own Sync and Async vector environments on the same games, and
+``collect``, which also builds and keeps the trajectories.
 """
 
 import argparse
