@@ -15,7 +15,7 @@ from agentgym_prm.envs.alfworld.engine import Engine
 from agentgym_prm.envs.alfworld.files import open_games
 from agentgym_prm.envs.alfworld.planner import plan
 from agentgym_prm.envs.core import CloneableEngine
-from agentgym_prm.envs.toy import QTable, optimal_q, toy_engine, toy_task_index
+from agentgym_prm.envs.toy import QTable, ToyState, optimal_q, toy_engine, toy_task_index
 from agentgym_prm.rewards.branching import Branch, branch_q
 from agentgym_prm.rewards.targets import GAMMA
 from agentgym_prm.types import Action, History
@@ -72,16 +72,16 @@ class ToyOracle:
         self._tables: dict[int, QTable] = {}
 
     def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
-        pairs = zip(histories, actions, strict=True)
-        return np.array([self._q(history, action.command) for history, action in pairs], dtype=np.float64)
+        engines, pairs = _engines(toy_engine, histories), zip(histories, actions, strict=True)
+        return np.array([self._q(h, engines[id(h)].state, a.command) for h, a in pairs], dtype=np.float64)
 
-    def _q(self, history: History, command: str) -> float:
+    def _q(self, history: History, state: ToyState, command: str) -> float:
         index = toy_task_index(history.task_id)
         if index not in self._tables:
             self._tables[index] = self._table(index)
         table = self._tables[index]
         steps_left = None if table.horizon is None else table.horizon - len(history.steps)
-        return table.q(toy_engine(history).state, command, steps_left)
+        return table.q(state, command, steps_left)
 
 
 class PlannerScorer:
