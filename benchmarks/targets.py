@@ -13,9 +13,9 @@ with two Polars threads, so that its peak of memory is its own:
 ``shaped``       shaped targets, V from the ``v`` stage (plain returns)
 ``read``         1,000 histories rebuilt from the place of their target
 
-The claim's time is that of ``steps``, ``q``, ``v``, ``pairs`` and ``shaped`` together; its memory the largest of theirs.
-``shaped`` needs rollouts of which at least a quarter are worth something, and the random agent's are not: there the stage
-says so, after all its work is done.
+The claim's time is that of ``steps``, ``q``, ``v``, ``pairs`` and ``shaped`` together; its memory the largest of
+theirs. ``shaped`` needs rollouts of which at least a quarter are worth something, and the random agent's are not: there
+the stage says so, after all its work is done.
 """
 
 import argparse
@@ -74,8 +74,8 @@ def run_stage(stage: str, folder: Path, steps: int) -> str:
     import polars as pl
 
     if stage == "pairs":
-        write_preferences(pl.scan_parquet(folder / "q" / "*.parquet"), folder / "pairs.parquet")
-        return f"{pl.read_parquet(folder / 'pairs.parquet', columns=['margin']).height:,} pairs"
+        frame = write_preferences(pl.scan_parquet(folder / "q" / "*.parquet"), folder / "pairs")
+        return f"{frame.select('margin').collect().height:,} pairs"
     if stage == "shaped":
         try:
             missing = write_shaped_targets(

@@ -14,7 +14,7 @@ ends is a failure.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from agentgym_prm.agents.core import Agent
 from agentgym_prm.draws import mix
 from agentgym_prm.envs.core import CloneableEngine
 from agentgym_prm.rewards.identity import action_key
-from agentgym_prm.rewards.targets import GAMMA, check_gamma
+from agentgym_prm.rewards.targets import GAMMA, QTarget, check_gamma
 from agentgym_prm.types import Action, History, InfoKey, Step
 
 BATCH_SIZE: Final = 1024
@@ -116,6 +116,18 @@ def branch_q(
     return [
         _estimates(branch.commands, won_N_R, length_N_R, gamma, signed=signed)
         for branch, won_N_R, length_N_R in zip(branches, wins, lengths, strict=True)
+    ]
+
+
+def branch_targets(branches: Sequence[Branch], agent: Agent, *, signed: bool = True, **settings: Any) -> list[QTarget]:
+    """Branching estimates as Q targets with ``visits = n``, branch by branch; by default on the scale of ``q_targets``.
+
+    Arguments and errors are those of ``branch_q``.
+    """
+    return [
+        QTarget(branch.history, Action(command), float(q), estimate.count)
+        for branch, estimate in zip(branches, branch_q(branches, agent, signed=signed, **settings), strict=True)
+        for command, q in zip(estimate.commands, estimate.q_N, strict=True)
     ]
 
 

@@ -3,7 +3,8 @@
 The same quantities as in ``targets.py``, by Polars' streaming engine (extra ``[data]``). ``write_steps`` makes one pass
 over the trajectories (a file, or a running ``rollout.stream``) and writes shards with one row a step; the functions
 ``write_…_targets`` and ``write_preferences`` read from them only the columns they need, in several passes over disjoint
-sets of histories if there are many, so memory does not grow with the data.
+sets of histories if there are many, so memory does not grow with the data; only ``write_shaped_targets`` holds the
+values of all histories at once (some fifty bytes each).
 
 Columns of steps:
 
@@ -186,7 +187,7 @@ def _rows(trajectory: Trajectory, gamma: float, shard: int, first_row: int) -> I
             shard * 2**32 + first_row + turn,
             keys[turn],
             keys[turn + 1],
-            step.action.command,
+            _utf8(step.action.command),
             returns[turn],
             last - turn,
             trajectory.task_id,
@@ -195,7 +196,7 @@ def _rows(trajectory: Trajectory, gamma: float, shard: int, first_row: int) -> I
             trajectory.seed,
             trajectory.episode,
             turn,
-            step.observation,
+            _utf8(step.observation),
             _admissible_json(step.admissible_commands),
             _rest_json(step),
         )
@@ -213,7 +214,15 @@ def _rest_json(step: Step) -> str:
     record: dict[str, Any] = {"action": action, "info": dict(step.info), "outcome_reward": step.outcome_reward}
     if step.process_reward or step.terminated or step.truncated:
         record |= {"process_reward": step.process_reward, "terminated": step.terminated, "truncated": step.truncated}
+    # Parquet's texts are UTF-8, which half a surrogate pair is not; JSON writes it as an escape.
+    for name, text in (("observation", step.observation), ("command", step.action.command)):
+        if _utf8(text) != text:
+            record[name] = text
     return _ENCODER.encode(record)
+
+
+def _utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _write_shard(rows: Sequence[tuple[Any, ...]], folder: Path, number: int) -> int:
@@ -231,11 +240,9 @@ def _visit(rows: Sequence[dict[str, Any]]) -> tuple[History, Action]:
     steps = []
     for row in rows:
         record = json.loads(row["step"])
-        record["action"]["command"] = row["command"]
-        record |= {
-            "observation": row["observation"],
-            "admissible_commands": json.loads(row["admissible_commands"]),
-        }
+        record["action"]["command"] = record.pop("command", row["command"])
+        record.setdefault("observation", row["observation"])
+        record["admissible_commands"] = json.loads(row["admissible_commands"])
         steps.append(Step.from_json(record))
     first = rows[0]
     trajectory = Trajectory(
@@ -303,34 +310,50 @@ def write_v_targets(
     )
 
 
-def write_preferences(q_targets: "LazyFrame", path: str | Path, *, delta: float = PREFERENCE_MARGIN) -> None:
+def write_preferences(
+    q_targets: "LazyFrame",
+    folder: str | Path,
+    *,
+    delta: float = PREFERENCE_MARGIN,
+    rows_a_pass: int = ROWS_A_PASS,
+) -> "LazyFrame":
     """All pairs of commands after one history whose Q differ by more than ``delta``, as ``targets.preference_pairs``.
 
     Args:
         q_targets: What ``write_q_targets`` returned.
-        path: Parquet file: ``split, history, chosen, rejected, margin`` and both positions.
+        folder: For the Parquet files; what an earlier call left there is written over.
         delta: Smallest difference that counts, at least 0.
+        rows_a_pass: About how many targets are compared at a time, which bounds the memory.
+
+    Returns:
+        The rows written, lazily: ``split, history, chosen, rejected, margin, position, position_rejected``.
     """
     pl = _polars()
     if delta < 0:
         raise ValueError(f"delta must be at least 0, got {delta}")
     keys = ["split", "history"]
-    branching = q_targets.group_by(keys).len().filter(pl.col("len") > 1).select(keys)
-    several = q_targets.join(branching, on=keys, how="semi")
-    pairs = (
-        several.join(several, on=keys, suffix="_rejected")
-        .filter(pl.col("q") > pl.col("q_rejected") + delta)
-        .select(
-            *keys,
-            pl.col("command").alias("chosen"),
-            pl.col("command_rejected").alias("rejected"),
-            (pl.col("q") - pl.col("q_rejected")).alias("margin"),
-            "position",
-            "position_rejected",
+    count = q_targets.select(pl.len()).collect(engine="streaming").item()
+    paths = _part_paths(folder, "pairs", count, rows_a_pass)
+    for number, path in enumerate(paths):
+        targets = _pass(q_targets.select(*keys, "command", "q", "position"), number, len(paths))
+        branching = targets.group_by(keys).len().filter(pl.col("len") > 1).select(keys)
+        several = targets.join(branching, on=keys, how="semi")
+        _replace(
+            several.join(several, on=keys, suffix="_rejected")
+            .filter(pl.col("q") > pl.col("q_rejected") + delta)
+            .select(
+                *keys,
+                pl.col("command").alias("chosen"),
+                pl.col("command_rejected").alias("rejected"),
+                (pl.col("q") - pl.col("q_rejected")).alias("margin"),
+                "position",
+                "position_rejected",
+            )
+            .sort("position", "position_rejected"),
+            path,
         )
-        .sort("position", "position_rejected")
-    )
-    _replace(pairs, Path(path))
+    frame: LazyFrame = pl.scan_parquet(paths)
+    return frame
 
 
 def write_shaped_targets(
@@ -401,26 +424,20 @@ def _write_means(
     train_share: float,
     rows_a_pass: int,
 ) -> "LazyFrame":
-    pl, folder = _polars(), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Of fewer passes than an earlier call made, the rest would be read along.
-    for stale in folder.glob(f"{value}-*.parquet"):
-        stale.unlink()
+    pl = _polars()
     splits = _splits(steps, seed, train_share)
     target = pl.col("return_to_go")
     if signed:
         _check_outcomes(steps)
         target = 2 * target - pl.lit(steps.gamma, dtype=pl.Float64).pow(pl.col("steps_to_end"))
     mean = target.mean()
-    passes = max(1, -(-steps.steps // rows_a_pass))
-    paths = [folder / f"{value}-{number:03d}.parquet" for number in range(passes)]
+    paths = _part_paths(folder, value, steps.steps, rows_a_pass)
     for number, path in enumerate(paths):
         columns = ["position", "history", "command", "return_to_go", "steps_to_end", "task_id"]
         rows = steps.scan().select(column for column in columns if column in keys or column != "command")
-        if passes > 1:
-            rows = rows.filter(pl.col("history") % passes == number)
         _replace(
-            rows.join(splits.lazy(), on="task_id")
+            _pass(rows, number, len(paths))
+            .join(splits.lazy(), on="task_id")
             .group_by(keys)
             .agg(
                 ((mean + 1) / 2 if signed else mean).round(_DIGITS).alias(value),
@@ -432,6 +449,20 @@ def _write_means(
         )
     frame: LazyFrame = pl.scan_parquet(paths)
     return frame
+
+
+def _part_paths(folder: str | Path, name: str, rows: int, rows_a_pass: int) -> list[Path]:
+    """One new file for each pass; files of an earlier call are removed, or they would be read along."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f"{name}-*.parquet"):
+        stale.unlink()
+    return [folder / f"{name}-{number:03d}.parquet" for number in range(max(1, -(-rows // rows_a_pass)))]
+
+
+def _pass(frame: "LazyFrame", number: int, passes: int) -> "LazyFrame":
+    """The rows of this pass: each history is in one of them, with all its rows."""
+    return frame.filter(_polars().col("history") % passes == number) if passes > 1 else frame
 
 
 def _splits(steps: StepTable, seed: int, train_share: float) -> "DataFrame":

@@ -8,7 +8,8 @@ from agentgym_prm.envs.alfworld.engine import Engine
 from agentgym_prm.envs.alfworld.files import open_games
 from agentgym_prm.envs.alfworld.planner import plan
 from agentgym_prm.envs.toy import TOY_TASK_IDS, TOY_TASKS, ToyEngine, policy_q, uniform
-from agentgym_prm.rewards.branching import Branch, branch_q
+from agentgym_prm.rewards.branching import Branch, branch_q, branch_targets
+from agentgym_prm.rewards.targets import preference_pairs
 from agentgym_prm.testing import ScriptedAgent
 from agentgym_prm.types import Action, History, Step
 
@@ -126,6 +127,23 @@ def test_another_seed_draws_other_continuations():
     )
     assert [e.wins_N.tolist() for e in first] == [e.wins_N.tolist() for e in same]
     assert [e.wins_N.tolist() for e in first] != [e.wins_N.tolist() for e in other]
+
+
+def test_branching_targets_lie_on_the_scale_of_logged_ones_and_make_preferences():
+    settings = {"n": 40, "max_episode_steps": CAP, "gamma": 0.9}
+    branch = BRANCHES[2]
+    targets = branch_targets([branch], RandomAgent(), **settings)
+    (estimate,) = branch_q([branch], RandomAgent(), signed=True, **settings)
+    assert [(t.action.command, t.value, t.visits) for t in targets] == [
+        (command, q, 40) for command, q in zip(estimate.commands, estimate.q_N, strict=True)
+    ]
+    # The drop wins at once; after the throw the episode fails at the cap, eight steps from here: (1 - 0.9**7) / 2.
+    values = {t.action.command: t.value for t in targets}
+    assert values["drop book"] == 1
+    assert values["throw book into the pond"] == pytest.approx((1 - 0.9**7) / 2)
+    pairs = preference_pairs(targets)
+    assert {(p.chosen.command) for p in pairs if p.rejected.command == "throw book into the pond"} >= {"drop book"}
+    assert all(p.history is branch.history for p in pairs)
 
 
 def test_the_engine_of_the_branch_is_left_as_it_was():

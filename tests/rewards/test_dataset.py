@@ -81,7 +81,7 @@ def test_visits_come_in_the_order_asked_for(table):
 
 def test_everything_that_an_action_holds_is_kept(tmp_path):
     action = Action(
-        "go \ud83d\ude42",
+        "go 🙂 \ud800",
         reply="Thought",
         reasoning="why",
         token_ids=(1, 2),
@@ -91,10 +91,9 @@ def test_everything_that_an_action_holds_is_kept(tmp_path):
         scores={"prm": 0.25},
         candidates=(Action("look"),),
     )
-    action = Action(**{**{name: getattr(action, name) for name in Action.__dataclass_fields__}, "command": "go 🙂"})
     steps = (
         Step("first\nline", ("a\n", "b,c"), action, 0.0, 0.5, info={"valid_action": False, "score": 0.1}),
-        Step("second", (), Action(""), 1.0, terminated=True, info={"note": None}),
+        Step("second \udfff", (), Action(""), 1.0, terminated=True, info={"note": None}),
     )
     trajectory = Trajectory("task", 7, steps, "end", task_id="id", task_type="kind", episode=3)
     table = write_steps([trajectory], tmp_path / "steps")
@@ -155,10 +154,10 @@ def test_a_history_that_both_sides_share_has_a_value_on_each_from_its_own_tasks(
     assert len({row["history"] for row in rows}) == 1
 
 
-def test_preferences_are_those_computed_in_memory(table, trajectories, tmp_path):
+@pytest.mark.parametrize("rows_a_pass", [10**9, 200])
+def test_preferences_are_those_computed_in_memory(table, trajectories, tmp_path, rows_a_pass):
     q = write_q_targets(table, tmp_path, train_share=1.0)
-    write_preferences(q, tmp_path / "pairs.parquet", delta=0.05)
-    rows = pl.read_parquet(tmp_path / "pairs.parquet").rows(named=True)
+    rows = write_preferences(q, tmp_path, delta=0.05, rows_a_pass=rows_a_pass).collect().rows(named=True)
     slow = preference_pairs(q_targets(trajectories, GAMMA), 0.05)
     assert {(r["history"], r["chosen"], r["rejected"]): pytest.approx(r["margin"], abs=1e-9) for r in rows} == {
         (history_key(p.history), p.chosen.command, p.rejected.command): p.margin for p in slow
