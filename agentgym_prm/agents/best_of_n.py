@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.rewards.core import StepScorer
 from agentgym_prm.types import Action, History
@@ -33,6 +35,9 @@ class BestOfN(Agent):
         n: Candidates a turn, at least 1.
         admissible_only: Score only admissible candidates, as long as there are any. A history without a list of
             admissible commands admits all.
+
+    Raises:
+        ValueError: ``n`` is below 1; when acting: the scorer gave another number of scores, or one that is not finite.
     """
 
     def __init__(self, generator: Agent, scorer: StepScorer, n: int, *, admissible_only: bool = True) -> None:
@@ -70,6 +75,11 @@ class BestOfN(Agent):
         scores_N = self.scorer.score(
             [history for history, _ in asked.values()], [action for _, action in asked.values()]
         )
+        if np.shape(scores_N) != (len(asked),) or not np.isfinite(scores_N).all():
+            raise ValueError(
+                f"scorer {self.scorer.name!r} must give one finite score for each of {len(asked)} pairs, got "
+                f"shape {np.shape(scores_N)}: {scores_N!r:.80}"
+            )
         scores = dict(zip(asked, scores_N.tolist(), strict=True))
         return [
             self._best(history, candidates, numbers, scores, admissible_count)

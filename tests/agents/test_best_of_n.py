@@ -123,6 +123,18 @@ def test_no_histories_give_no_actions():
         BestOfN(RandomAgent(), RandomScorer(), 0)
 
 
+@pytest.mark.parametrize("scores", [np.array([1.0, np.nan]), np.zeros(3), np.zeros((2, 1))])
+def test_a_scorer_that_fails_is_named_and_nothing_is_executed(scores):
+    class Failing:
+        name = "failing"
+
+        def score(self, histories, actions):
+            return scores
+
+    with pytest.raises(ValueError, match="scorer 'failing' must give one finite score for each of 2 pairs"):
+        BestOfN(Lister("a", "b"), Failing(), 2).act(history())
+
+
 def test_a_mixture_can_generate_the_candidates():
     mixture = Mixture([Lister("a"), Lister("b")])
     action = BestOfN(mixture, Table(a=0, b=1), 4).act(history())
