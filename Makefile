@@ -42,6 +42,7 @@ bench: setup .venv-parity/.installed
 	$(PARITY)/python benchmarks/alfworld_engine.py
 	$(BIN)/python benchmarks/alfworld_vector.py
 	$(BIN)/python benchmarks/alfworld_experts.py
+	$(BIN)/python benchmarks/targets.py
 
 clean:
 	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,11 +3,14 @@
 Importing the package registers its environments with Gymnasium; it loads no machine-learning library.
 """
 
+from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.mixture import Mixture, Switch
 from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, RandomAgent, ReplayAgent
 from agentgym_prm.envs import ENV_IDS, register_envs
 from agentgym_prm.envs.core import TextEnv, TextSpace, TextVectorEnv
 from agentgym_prm.evaluate import EvalReport, evaluate
+from agentgym_prm.rewards.core import FunctionScorer, RandomScorer, StepScorer
 from agentgym_prm.rollout import collect
 from agentgym_prm.types import Action, History, InfoKey, Step, Trajectory
 from agentgym_prm.version import __version__
@@ -16,14 +19,20 @@ __all__ = [
     "ENV_IDS",
     "Action",
     "Agent",
+    "BestOfN",
     "EvalReport",
     "ExpertAgent",
+    "FunctionScorer",
     "HandcodedAgent",
     "History",
     "InfoKey",
+    "Mixture",
     "RandomAgent",
+    "RandomScorer",
     "ReplayAgent",
     "Step",
+    "StepScorer",
+    "Switch",
     "TextEnv",
     "TextSpace",
     "TextVectorEnv",

@@ -1,17 +1,19 @@
 """Contract checks and scripted stand-ins, for this package's tests and for users' own environments and agents.
 
-``check_text_env`` and ``check_agent`` assert what every environment and agent here promises; ``ScriptedEnv`` is a text
-environment whose every answer is written down beforehand.
+``check_text_env``, ``check_agent`` and ``check_scorer`` assert what every one of them here promises; ``ScriptedEnv`` is
+a text environment whose every answer is written down beforehand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import gymnasium as gym
+import numpy as np
 
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.envs.core import Outcome, TextEnv
 from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.rewards.core import StepScorer
 from agentgym_prm.types import Action, History, InfoKey
 
 HOSTILE_COMMANDS: Final = (
@@ -168,6 +170,37 @@ def check_agent(agent: Agent, histories: Sequence[History]) -> None:
     _require([a.command for a in alone] == [a.command for a in actions], "acting one by one differs from the batch")
     _require(isinstance(agent.name, str), "the agent's name is no string")
     _require(agent.name != "", "the agent has no name")
+
+
+def check_scorer(
+    scorer: StepScorer, histories: Sequence[History], actions: Sequence[Action], *, tolerance: float = 0.0
+) -> None:
+    """Assert the contract of ``StepScorer``: shape, finite numbers, determinism, independence of the batch.
+
+    Args:
+        scorer: What is checked; called several times on the same pairs.
+        histories: At least two that it can judge actions at.
+        actions: One for each history.
+        tolerance: By how much a score may depend on the batch: 0, or rounding for a network on padded batches.
+
+    Raises:
+        AssertionError: The contract is broken; the message says where.
+    """
+    count = len(histories)
+    _require(bool(count >= 2), "check_scorer needs at least two histories")
+    scores_N = scorer.score(histories, actions)
+    _require(bool(isinstance(scores_N, np.ndarray)), f"score returns {type(scores_N).__name__}, not an array")
+    _require(bool(scores_N.shape == (count,)), f"score returns shape {scores_N.shape} for {count} pairs")
+    _require(bool(np.issubdtype(scores_N.dtype, np.floating)), f"score returns {scores_N.dtype}, not floats")
+    _require(bool(np.isfinite(scores_N).all()), "a score is not finite")
+    _require(bool(np.array_equal(scorer.score(histories, actions), scores_N)), "scoring twice gives other scores")
+    alone = [scorer.score([h], [a])[0] for h, a in zip(histories, actions, strict=True)]
+    _require(bool(np.abs(np.array(alone) - scores_N).max() <= tolerance), "scoring one by one differs from the batch")
+    turned_N = scorer.score(histories[::-1], actions[::-1])[::-1]
+    _require(bool(np.abs(turned_N - scores_N).max() <= tolerance), "scores depend on the order of the batch")
+    _require(bool(scorer.score([], []).shape == (0,)), "scoring nothing gives something")
+    _require(bool(isinstance(scorer.name, str)), "the scorer's name is no string")
+    _require(bool(scorer.name), "the scorer has no name")
 
 
 def _require(holds: bool, otherwise: str) -> None:

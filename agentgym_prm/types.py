@@ -42,6 +42,7 @@ class Action:
 
     ``command`` goes to ``env.step``; ``reply`` is everything the model wrote. ``token_ids`` and ``logprobs`` are as
     sampled, and empty for agents that expose none: training on an empty one is an error, never a re-encode.
+    ``candidates`` are the actions that were considered for this turn and not taken, in the order they were proposed.
     """
 
     command: str
@@ -52,6 +53,7 @@ class Action:
     stop_reason: str = ""
     usage: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    candidates: tuple["Action", ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are set, as JSON values."""
@@ -65,6 +67,8 @@ class Action:
         for name in ("usage", "scores"):
             if mapping := getattr(self, name):
                 record[name] = dict(mapping)
+        if self.candidates:
+            record["candidates"] = [candidate.to_json() for candidate in self.candidates]
         return record
 
     @classmethod
@@ -74,6 +78,8 @@ class Action:
         for name in ("token_ids", "logprobs"):
             if name in fields:
                 fields[name] = tuple(fields[name])
+        if "candidates" in fields:
+            fields["candidates"] = tuple(cls.from_json(candidate) for candidate in fields["candidates"])
         return cls(**fields)
 
 
@@ -172,6 +178,26 @@ class Trajectory:
     def outcome(self) -> float:
         """Sum of the environment's own rewards."""
         return sum(step.outcome_reward for step in self.steps)
+
+    def history(self, turn: int) -> History:
+        """What the agent knew when it chose ``steps[turn].action``; an expert's advice is not kept.
+
+        Raises:
+            IndexError: ``turn`` is not in ``[0, len(steps))``.
+        """
+        if not 0 <= turn < len(self.steps):
+            raise IndexError(f"turn must be in [0, {len(self.steps)}), got {turn}")
+        now = self.steps[turn]
+        return History(
+            task=self.task,
+            observation=now.observation,
+            admissible_commands=now.admissible_commands,
+            steps=self.steps[:turn],
+            task_id=self.task_id,
+            task_type=self.task_type,
+            seed=self.seed,
+            episode=self.episode,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, with the schema version."""

@@ -3,7 +3,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import agentgym_prm
+from agentgym_prm.errors import MissingDependencyError
+from agentgym_prm.rewards.dataset import write_steps
 
 HEAVY = ("torch", "transformers", "vllm", "openai", "anthropic", "textworld", "alfworld", "tyro", "pandas", "polars")
 
@@ -33,20 +37,33 @@ def test_importing_twice_registers_once():
 def test_public_names_are_sorted_and_pinned():
     assert sorted(agentgym_prm.__all__, key=lambda name: (not name.isupper(), name)) == agentgym_prm.__all__
     assert set(agentgym_prm.__all__) == {
-        "ENV_IDS", "Action", "Agent", "EvalReport", "ExpertAgent", "HandcodedAgent", "History", "InfoKey",
-        "RandomAgent", "ReplayAgent", "Step", "TextEnv", "TextSpace", "TextVectorEnv", "Trajectory", "__version__",
-        "collect", "evaluate",
+        "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
+        "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "Step", "StepScorer", "Switch",
+        "TextEnv", "TextSpace", "TextVectorEnv", "Trajectory", "__version__", "collect", "evaluate",
     }  # fmt: skip
     assert all(hasattr(agentgym_prm, name) for name in agentgym_prm.__all__)
 
 
 def test_layers_import_only_downwards():
-    """types ← envs ← agents ← rollout, evaluate ← cli: no module imports one of a later layer."""
+    """types ← envs ← agents, rewards ← rollout, evaluate ← cli: no module imports one of a later layer.
+
+    Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent.
+    """
     package = Path(agentgym_prm.__file__).parent
     forbidden = {
-        "types.py": ("envs", "agents", "rollout", "evaluate", "cli"),
-        "envs": ("agents", "rollout", "evaluate", "cli", "testing"),
-        "agents": ("rollout", "evaluate", "cli", "testing"),
+        "types.py": ("draws", "envs", "agents", "rewards", "rollout", "evaluate", "cli"),
+        "draws.py": ("types", "envs", "agents", "rewards", "rollout", "evaluate", "cli"),
+        "envs": ("agents", "rewards", "rollout", "evaluate", "cli", "testing"),
+        "agents": (
+            *(f"rewards.{path.stem}" for path in (package / "rewards").glob("[!_]*.py") if path.stem != "core"),
+            "rollout",
+            "evaluate",
+            "cli",
+            "testing",
+        ),
+        "rewards": ("rollout", "evaluate", "cli", "testing"),
+        "rewards/core.py": ("agents", "envs"),
+        "rewards/identity.py": ("agents", "envs"),
         "rollout.py": ("evaluate", "cli", "testing"),
         "evaluate.py": ("cli", "testing"),
     }
@@ -56,6 +73,17 @@ def test_layers_import_only_downwards():
             text = path.read_text()
             for name in names:
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("module", ["agents", "agents.best_of_n", "rewards", "rewards.branching", "rewards.oracle"])
+def test_agents_and_rewards_can_be_imported_in_any_order(module):
+    assert run(f"import agentgym_prm.{module}; print('ok')") == "ok\n"
+
+
+def test_missing_polars_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'agentgym_prm\[data\]'"):
+        write_steps([], tmp_path)
 
 
 def test_python_versions_agree_between_metadata_and_linter():

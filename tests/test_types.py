@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,11 +20,12 @@ actions = st.builds(
     usage=st.dictionaries(texts, numbers, max_size=2),
     scores=st.dictionaries(texts, numbers, max_size=2),
 )
+actions_with_candidates = st.builds(replace, actions, candidates=st.lists(actions, max_size=2).map(tuple))
 steps = st.builds(
     Step,
     observation=texts,
     admissible_commands=st.lists(texts, max_size=3).map(tuple),
-    action=actions,
+    action=actions_with_candidates,
     outcome_reward=numbers,
     process_reward=numbers,
     terminated=st.booleans(),
@@ -66,3 +68,14 @@ def test_a_history_grows_by_one_step_and_leaves_the_old_one_alone():
     assert (after.observation, after.admissible_commands, after.commands) == ("second", ("go", "look"), ("look",))
     assert (after.task_id, after.seed, after.episode, after.expert_action) == ("id", 3, 9, "go")
     assert before.steps == ()
+
+
+def test_the_history_of_a_turn_is_what_the_agent_saw_there():
+    first, second = Step("first", ("a", "b"), Action("a")), Step("second", ("b",), Action("b"))
+    trajectory = Trajectory("task", 3, (first, second), "end", task_id="id", task_type="kind", episode=9)
+    begin = History("task", "first", ("a", "b"), task_id="id", task_type="kind", seed=3, episode=9)
+    assert trajectory.history(0) == begin
+    assert trajectory.history(1) == begin.after(first, "second", {"admissible_commands": ("b",)})
+    for turn in (-1, 2):
+        with pytest.raises(IndexError, match=rf"turn must be in \[0, 2\), got {turn}"):
+            trajectory.history(turn)

@@ -1,6 +1,18 @@
 """Agents: everything that chooses commands, behind one ``act``."""
 
+from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.mixture import Mixture, Switch
 from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent, ReplayAgent
 
-__all__ = ["Agent", "ExpertAgent", "HandcodedAgent", "HumanAgent", "RandomAgent", "ReplayAgent"]
+__all__ = [
+    "Agent",
+    "BestOfN",
+    "ExpertAgent",
+    "HandcodedAgent",
+    "HumanAgent",
+    "Mixture",
+    "RandomAgent",
+    "ReplayAgent",
+    "Switch",
+]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.draws import mix
 from agentgym_prm.types import Action, History
 
 
@@ -23,7 +24,7 @@ class RandomAgent(Agent):
         commands = history.admissible_commands
         if not commands:
             raise ValueError(f"RandomAgent needs admissible commands; task {history.task_id!r} offers none")
-        number = _mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
+        number = mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
         return Action(commands[number % len(commands)])
 
 
@@ -92,14 +93,3 @@ class HumanAgent(Agent):
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         return [[Action(self._ask(history)) for _ in range(n)] for history in histories]
-
-
-def _mix(*numbers: int) -> int:
-    """A 64-bit hash of integers (splitmix64), the same on every machine and Python version."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return state

@@ -9,7 +9,8 @@ from typing import Final
 import gymnasium as gym
 
 ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
-ENV_IDS: Final = (ALFWORLD,)
+TOY: Final = "agentgym_prm/Toy-v0"
+ENV_IDS: Final = (ALFWORLD, TOY)
 
 
 def register_envs() -> None:
@@ -20,4 +21,11 @@ def register_envs() -> None:
             entry_point="agentgym_prm.envs.alfworld:ALFWorldEnv",
             vector_entry_point="agentgym_prm.envs.alfworld:make_vector_env",
             max_episode_steps=50,
+        )
+    if TOY not in gym.registry:
+        gym.register(
+            TOY,
+            entry_point="agentgym_prm.envs.toy:ToyEnv",
+            vector_entry_point="agentgym_prm.envs.toy:make_vector_env",
+            max_episode_steps=20,
         )

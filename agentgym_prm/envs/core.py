@@ -11,7 +11,7 @@ the caller with ``options={"reset_mask": mask}`` (``AutoresetMode.DISABLED``), s
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 import gymnasium as gym
 import numpy as np
@@ -75,6 +75,26 @@ class Outcome:
     reward: float = 0.0
     terminated: bool = False
     info: dict[str, Any] = field(default_factory=dict)
+
+
+class CloneableEngine(Protocol):
+    """A game in progress that can be copied at any point: what planners, tree search and branching targets need."""
+
+    valid: bool
+    """Whether the last command was executed."""
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal holds."""
+
+    def step(self, command: str) -> str:
+        """Execute ``command`` and return the feedback."""
+
+    def clone(self) -> Self:
+        """An independent copy that goes on from the present state."""
+
+    def admissible_commands(self) -> tuple[str, ...]:
+        """Every command that would be executed now, sorted."""
 
 
 class TextEnv(gym.Env[str, str]):
