@@ -9,6 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
+INJECTED: Final = "injected"
+"""Key of ``Action.scores``, value 1.0: the command was injected as noise and is not to be imitated."""
+PARSE_ERROR: Final = "parse_error"
+"""Key of ``Action.scores``, value 1.0: the reply held no command in the format asked for; ``command`` is empty then."""
 
 
 class InfoKey:
@@ -172,6 +176,22 @@ class Trajectory:
     def outcome(self) -> float:
         """Sum of the environment's own rewards."""
         return sum(step.outcome_reward for step in self.steps)
+
+    def histories(self) -> tuple["History", ...]:
+        """What the agent knew at each step: one history a step, without ``expert_action``."""
+        return tuple(
+            History(
+                task=self.task,
+                observation=step.observation,
+                admissible_commands=step.admissible_commands,
+                steps=self.steps[:index],
+                task_id=self.task_id,
+                task_type=self.task_type,
+                seed=self.seed,
+                episode=self.episode,
+            )
+            for index, step in enumerate(self.steps)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, with the schema version."""
