@@ -123,6 +123,7 @@ class Chat:
             raise ValueError("a chat needs at least one id that ends a reply")
         self._template_kwargs = dict(template_kwargs or {})
         self._rendered: dict[tuple[Message, ...], str] = {}
+        self._replies: dict[str, tuple[int, ...]] = {}
 
     def render(self, messages: tuple[Message, ...]) -> str:
         """The text of the messages, up to where the policy's reply begins."""
@@ -149,7 +150,11 @@ class Chat:
 
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """A written reply as a policy would have sampled it, end token included: for demonstrations and candidates."""
-        return (*self.encode(reply), self.stop_ids[0])
+        if reply not in self._replies:
+            if len(self._replies) >= 65536:
+                self._replies.clear()
+            self._replies[reply] = (*self.encode(reply), self.stop_ids[0])
+        return self._replies[reply]
 
     def continuation(self, before: Turn, after: Sequence[Message]) -> tuple[int, ...] | None:
         """The ids between the sampled reply of ``before`` and the next reply, or ``None`` if there is no such thing.

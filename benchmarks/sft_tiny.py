@@ -120,7 +120,6 @@ def run(options: argparse.Namespace, seed: int) -> None:
     rows = []
     for name, agent in (
         ("choose, temperature 0", chooser),
-        ("choose, temperature 1", LocalAgent(model, tokenizer, prompt, mode="choose", temperature=1.0, seed=seed)),
         ("generate, temperature 0", LocalAgent(model, tokenizer, prompt, temperature=0, max_new_tokens=12, seed=seed)),
     ):
         now = time.perf_counter()

@@ -32,6 +32,7 @@ with needs_extra("train"):
     import torch
 
 MODES: Final = ("generate", "choose")
+SCORINGS: Final = ("packed", "cached")
 _CHOICE: Final = 2**32
 """Stands for the token position in draws among commands."""
 
@@ -45,6 +46,44 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop_reason: str = ""
+
+
+@dataclass(slots=True)
+class _Tree:
+    """Replies that share their beginnings: the last token of each needs no node, nothing comes after it.
+
+    ``paths`` has, for each token of each reply, the place that predicts it: 0 for the prompt, node index + 1 else.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, replies: Sequence[Sequence[int]]) -> "_Tree":
+        tree = cls()
+        known: dict[tuple[int, int], int] = {}
+        for reply in replies:
+            path = [0]
+            for depth, token in enumerate(reply[:-1]):
+                key = (path[-1], token)
+                if key not in known:
+                    tree.tokens.append(token)
+                    tree.depths.append(depth)
+                    tree.parents.append(path[-1])
+                    known[key] = len(tree.tokens)
+                path.append(known[key])
+            tree.paths.append(path)
+        return tree
+
+    def ancestors(self) -> NDArray[np.bool_]:
+        """Which nodes each node sees: itself and those on its way from the prompt."""
+        sees = np.eye(len(self.tokens), dtype=np.bool_)
+        for node, parent in enumerate(self.parents):
+            if parent:
+                sees[node] |= sees[parent - 1]
+        return sees
 
 
 class LocalAgent(Agent):
@@ -61,6 +100,9 @@ class LocalAgent(Agent):
         seed: Picks the draws.
         max_prompt_tokens: Longest prompt: the oldest turns go first, whole. ``None`` for no limit.
         batch_tokens: Most tokens, padding included, of one forward pass over prompts: bounds memory.
+        scoring: How ``"choose"`` shares a prompt among its commands: ``"packed"`` puts them all, as a tree, behind the
+            prompt in one forward pass (needs eager or sdpa attention without sliding window), ``"cached"`` repeats its
+            keys and values. ``None`` takes the first where the model allows it.
         name: How it is called in reports.
 
     ``usage`` of an action: ``prompt_tokens``, ``completion_tokens``, ``temperature``, ``dropped_turns`` (turns that the
@@ -80,8 +122,11 @@ class LocalAgent(Agent):
         seed: int = 0,
         max_prompt_tokens: int | None = None,
         batch_tokens: int = 16384,
+        scoring: str | None = None,
         name: str = "local",
     ) -> None:
+        if scoring not in (None, *SCORINGS):
+            raise UnknownNameError.of("scoring", scoring, SCORINGS)
         if mode not in MODES:
             raise UnknownNameError.of("mode", mode, MODES)
         if temperature < 0:
@@ -101,6 +146,7 @@ class LocalAgent(Agent):
         self.encoder = Encoder(self.prompt, Chat(tokenizer, _stop_ids(model, tokenizer)), max_prompt_tokens)
         self._max_new_tokens, self._stop, self._seed = max_new_tokens, tuple(stop), seed
         self._batch_tokens = batch_tokens
+        self._scoring = scoring or ("packed" if _takes_any_mask(model) else "cached")
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
@@ -259,15 +305,61 @@ class LocalAgent(Agent):
         self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
     ) -> list[list[list[float]]]:
         """Log-probabilities of the tokens of every reply to every prompt: the prompts are computed once."""
+        score = self._score_packed if self._scoring == "packed" else self._score_cached
+        flat = score(prompts, replies)
+        ends = list(accumulate(len(group) for group in replies))
+        return [flat[end - len(group) : end] for end, group in zip(ends, replies, strict=True)]
+
+    def _score_packed(
+        self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
+    ) -> list[list[float]]:
+        """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
+        trees = [_Tree.of(group) for group in replies]
+        ids, mask = self._padded(prompts)
+        start, width = ids.shape[1], max(len(tree.tokens) for tree in trees)
+        nodes = torch.full((len(trees), width), self._pad)
+        depths = torch.zeros_like(nodes)
+        sees = torch.zeros((len(trees), start + width, start + width), dtype=torch.bool)
+        sees[:, :, :start] = mask[:, None, :].bool()
+        sees[:, :start, :start] &= torch.ones((start, start), dtype=torch.bool).tril()
+        for row, tree in enumerate(trees):
+            count = len(tree.tokens)
+            nodes[row, :count] = torch.tensor(tree.tokens, dtype=torch.long)
+            depths[row, :count] = torch.tensor(tree.depths, dtype=torch.long)
+            sees[row, start : start + count, start : start + count] = torch.from_numpy(tree.ancestors())
+        lengths = mask.sum(1, keepdim=True)
+        positions = torch.cat([(mask.cumsum(1) - 1).clamp(min=0), lengths + depths], 1)
+        dtype, device = self.model.dtype, self.model.device
+        # The least number rather than minus infinity: rows of padding see nothing, and would be NaN.
+        hidden = torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+        output = self.model(
+            input_ids=torch.cat([ids, nodes], 1).to(device),
+            attention_mask=hidden.to(device),
+            position_ids=positions.to(device),
+            use_cache=False,
+            logits_to_keep=width + 1,
+        )
+        logprobs = torch.log_softmax(output.logits.float(), -1)
+        rows = [row for row, group in enumerate(replies) for reply in group for _ in reply]
+        places = [node for tree in trees for path in tree.paths for node in path]
+        tokens = [token for group in replies for reply in group for token in reply]
+        picked = logprobs[rows, places, tokens].tolist()
+        ends = list(accumulate(len(reply) for group in replies for reply in group))
+        return [picked[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _score_cached(
+        self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
+    ) -> list[list[float]]:
+        """Keys and values of each prompt, repeated for its replies."""
         logits, cache, mask = self._prefill(prompts)
         first = torch.log_softmax(logits.float(), -1)
-        owners = [index for index, group in enumerate(replies) for _ in group]
         flat = [reply for group in replies for reply in group]
         longest = max(len(reply) for reply in flat)
         ids = torch.full((len(flat), longest), self._pad)
         for place, reply in enumerate(flat):
             ids[place, : len(reply)] = torch.tensor(reply)
-        ids, owner = ids.to(mask.device), torch.tensor(owners, device=mask.device)
+        ids = ids.to(mask.device)
+        owner = torch.tensor([index for index, group in enumerate(replies) for _ in group], device=mask.device)
         scored = torch.zeros(ids.shape, device=mask.device)
         scored[:, 0] = first[owner, ids[:, 0]]
         if longest > 1:
@@ -283,26 +375,28 @@ class LocalAgent(Agent):
             )
             later = torch.log_softmax(output.logits.float(), -1)
             scored[:, 1:] = later.gather(2, ids[:, 1:, None])[:, :, 0]
-        rows = [row[: len(reply)] for row, reply in zip(scored.tolist(), flat, strict=True)]
-        ends = list(accumulate(len(group) for group in replies))
-        return [rows[end - len(group) : end] for end, group in zip(ends, replies, strict=True)]
+        return [row[: len(reply)] for row, reply in zip(scored.tolist(), flat, strict=True)]
 
     # --- both ---
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
         """Logits after each prompt, the keys and values, and the attention mask; padding is on the left."""
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self._pad)
-        mask = torch.zeros_like(ids)
-        for place, prompt in enumerate(prompts):
-            ids[place, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[place, longest - len(prompt) :] = 1
+        ids, mask = self._padded(prompts)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = self.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
         )
         return output.logits[:, -1], output.past_key_values, mask
+
+    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self._pad)
+        mask = torch.zeros_like(ids)
+        for place, prompt in enumerate(prompts):
+            ids[place, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[place, longest - len(prompt) :] = 1
+        return ids, mask
 
     def _uniform(self, history: History, candidate: int, position: int) -> float:
         return uniform(self._seed, history.seed, history.episode, len(history.steps), candidate, position)
@@ -328,6 +422,17 @@ def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tens
     cumulative = probabilities.cumsum(-1)
     drawn = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True)[:, 0]
     return drawn.clamp(max=probabilities.shape[-1] - 1)
+
+
+def _takes_any_mask(model: Any) -> bool:
+    """Whether attention follows a mask of any form: not in flash attention, sliding windows or recurrent layers."""
+    config = model.config
+    windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    return config._attn_implementation in ("eager", "sdpa") and not windowed and not _recurrent(config)
+
+
+def _recurrent(config: Any) -> bool:
+    return getattr(config, "sliding_window", None) is not None or hasattr(config, "state_size")
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:

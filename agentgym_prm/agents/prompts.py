@@ -78,9 +78,8 @@ class Prompt:
     @cached_property
     def _template(self) -> Any:
         with needs_extra("train"):
-            from jinja2 import StrictUndefined
-            from jinja2.sandbox import SandboxedEnvironment
-        return SandboxedEnvironment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
+            from jinja2 import Environment, StrictUndefined
+        return Environment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
 
     def _variable(self, name: str) -> str:
         return self._settings.get(name, "")

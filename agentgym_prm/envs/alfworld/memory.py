@@ -30,7 +30,7 @@ class Place:
 
 
 class RoomMemory:
-    """Reads an episode turn by turn.
+    """Reads an episode turn by turn; ``of`` reads all of it.
 
     Attributes:
         places: The receptacles, in the order of the opening text.
@@ -51,12 +51,14 @@ class RoomMemory:
     def of(cls, turns: Iterable[tuple[str, Sequence[str]]]) -> "RoomMemory":
         """After the given observations, each with the commands that were admissible then."""
         memory = cls()
+        admissible: Sequence[str] = ()
         for observation, admissible in turns:
-            memory.read(observation, admissible)
+            memory.read(observation)
+        memory.stand(admissible)
         return memory
 
-    def read(self, observation: str, admissible: Sequence[str]) -> None:
-        """Take in an observation and what can be done now."""
+    def read(self, observation: str) -> None:
+        """Take in an observation."""
         if match := _INTRO.search(observation):
             self.places |= {name: Place(name) for name in _ENTITY.findall(match[1])}
         for surface, inside, listed in _LISTED.findall(observation):
@@ -72,7 +74,17 @@ class RoomMemory:
             self.held = ""
         elif match := _CHANGED.match(observation):
             self._change(match[2], _STATES[match[1]])
-        self._read_offers(admissible)
+
+    def stand(self, admissible: Sequence[str]) -> None:
+        """Take in what can be done now, and with it where the agent stands."""
+        offers: defaultdict[str, list[str]] = defaultdict(list)
+        for command in admissible:
+            match = _ENTITY.search(command)
+            verb = command[: match.start()].rstrip() if match else ""
+            offers[verb].append(command[match.start() :] if match else command)
+        self.offers = dict(offers)
+        # What may be examined is where the agent stands, or in its hand: texts of the older release do not tell.
+        self.here = tuple(name for name in offers["examine"] if name in self.places)
 
     def _place(self, name: str) -> Place:
         return self.places.setdefault(name, Place(name))
@@ -86,13 +98,3 @@ class RoomMemory:
         opposite = {"hot": "cool", "cool": "hot"}.get(state)
         kept = [each for each in self.states.get(name, []) if each not in (state, opposite)]
         self.states[name] = [*kept, state]
-
-    def _read_offers(self, admissible: Sequence[str]) -> None:
-        offers: defaultdict[str, list[str]] = defaultdict(list)
-        for command in admissible:
-            match = _ENTITY.search(command)
-            verb = command[: match.start()].rstrip() if match else ""
-            offers[verb].append(command[match.start() :] if match else command)
-        self.offers = dict(offers)
-        # What may be examined is where the agent stands, or in its hand: texts of the older release do not tell.
-        self.here = tuple(name for name in offers["examine"] if name in self.places)
