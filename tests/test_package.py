@@ -5,7 +5,7 @@ from pathlib import Path
 
 import agentgym_prm
 
-HEAVY = ("torch", "transformers", "vllm", "openai", "anthropic", "textworld", "alfworld", "tyro", "pandas", "polars")
+HEAVY = ("torch", "transformers", "jinja2", "peft", "vllm", "openai", "anthropic", "textworld", "alfworld", "tyro", "pandas", "polars")
 
 
 def run(code: str) -> str:
@@ -39,14 +39,17 @@ def test_public_names_are_sorted_and_pinned():
 
 
 def test_layers_import_only_downwards():
-    """types ← envs ← agents ← rollout, evaluate ← cli: no module imports one of a later layer."""
+    """types, transcript ← envs ← agents ← rollout, evaluate ← algos ← cli: no module imports one of a later layer."""
     package = Path(agentgym_prm.__file__).parent
     forbidden = {
-        "types.py": ("envs", "agents", "rollout", "evaluate", "cli"),
-        "envs": ("agents", "rollout", "evaluate", "cli", "testing"),
-        "agents": ("rollout", "evaluate", "cli", "testing"),
-        "rollout.py": ("evaluate", "cli", "testing"),
-        "evaluate.py": ("cli", "testing"),
+        "types.py": ("envs", "agents", "rollout", "evaluate", "models", "algos", "cli"),
+        "transcript.py": ("envs", "agents", "rollout", "evaluate", "models", "algos", "cli", "testing"),
+        "models.py": ("envs", "agents", "rollout", "evaluate", "algos", "cli", "testing"),
+        "envs": ("agents", "rollout", "evaluate", "models", "transcript", "algos", "cli", "testing"),
+        "agents": ("rollout", "evaluate", "algos", "cli", "testing"),
+        "rollout.py": ("evaluate", "models", "algos", "cli", "testing"),
+        "evaluate.py": ("models", "algos", "cli", "testing"),
+        "algos": ("cli", "testing"),
     }
     for place, names in forbidden.items():
         paths = [package / place] if place.endswith(".py") else sorted((package / place).rglob("*.py"))

@@ -113,11 +113,11 @@ def test_choices_follow_the_softmax_of_the_scores():
         player = agent(mode="choose", temperature=temperature)
         (scores,) = player.score_commands([history])
         weights = [math.exp(score / temperature) for score in scores]
-        (actions,) = player.sample([history], n=4000)
+        (actions,) = player.sample([history], n=1000)
         for command, weight in zip(history.admissible_commands, weights, strict=True):
             share = weight / sum(weights)
-            drawn = sum(action.command == command for action in actions) / 4000
-            assert drawn == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 4000) + 1e-9)
+            drawn = sum(action.command == command for action in actions) / 1000
+            assert drawn == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 1000) + 1e-9)
 
 
 def test_sampled_tokens_follow_the_models_distribution():
@@ -125,10 +125,10 @@ def test_sampled_tokens_follow_the_models_distribution():
     prompt = player.encoder.history(HISTORIES[0]).token_ids
     with torch.no_grad():
         expected = torch.softmax(player.model(input_ids=torch.tensor([prompt])).logits[0, -1].float(), -1)
-    (actions,) = player.sample([HISTORIES[0]], n=4000)
-    drawn = torch.bincount(torch.tensor([a.token_ids[0] for a in actions]), minlength=len(expected)) / 4000
+    (actions,) = player.sample([HISTORIES[0]], n=1000)
+    drawn = torch.bincount(torch.tensor([a.token_ids[0] for a in actions]), minlength=len(expected)) / 1000
     # Four standard errors for each of 51 tokens.
-    assert ((drawn - expected).abs() <= 4 * (expected * (1 - expected) / 4000).sqrt() + 1e-3).all()
+    assert ((drawn - expected).abs() <= 4 * (expected * (1 - expected) / 1000).sqrt() + 1e-3).all()
 
 
 @pytest.mark.parametrize("mode", ["generate", "choose"])
@@ -162,7 +162,7 @@ def test_replies_stop_at_the_end_token_a_stop_text_or_the_limit():
     assert all(a.reply.endswith("\n") and "\n" not in a.reply[:-1] for a in by_reason["stop"])
     assert all("<|im_end|>" not in a.reply for a in actions)
     limited = [a for some in agent(temperature=1.0, max_new_tokens=2).sample(HISTORIES, n=40) for a in some]
-    assert {len(a.token_ids) for a in limited} == {1, 2}
+    assert max(len(a.token_ids) for a in limited) == 2
     assert all(len(a.token_ids) == 2 for a in limited if a.stop_reason == "length")
     assert any(a.stop_reason == "length" for a in limited)
 
