@@ -153,7 +153,9 @@ def chosen_device(name: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def resolve_model(name_or_path: str, *, texts: Iterable[str], folder: str | Path, config: TinyConfig | None = None) -> str:
+def resolve_model(
+    name_or_path: str, *, texts: Iterable[str], folder: str | Path, config: TinyConfig | None = None
+) -> str:
     """What ``ModelConfig.model`` should be for a name that a person gave.
 
     Args:
@@ -247,8 +249,8 @@ def _frequent(texts: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
         name, _, number = word.rpartition(" ")
         if name.strip() and number.isdigit() and len(number) < 4:
             highest[name] = max(highest[name], int(number))
-    for name, number in highest.items():
-        for each in range(1, number + 3):
+    for name, last in highest.items():
+        for each in range(1, last + 3):
             counts.setdefault(f"{name} {each}", 0)
     return sorted(counts, key=lambda word: (-counts[word], word))
 

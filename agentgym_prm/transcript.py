@@ -1,7 +1,7 @@
 """What a policy was shown and what it wrote, as token ids: one thing for the sampler and for the trainer.
 
-A ``Transcript`` only grows. Sampled ids stay as they were sampled; the environment's reply, with the chat scaffold around
-it, is encoded once. It is a pure function of the turns, so that both sides can build it whenever they need it.
+A ``Transcript`` only grows. Sampled ids stay as they were sampled; the environment's reply, with the chat scaffold
+around it, is encoded once. It is a pure function of the turns, so that both sides can build it whenever they need it.
 
 Some chat templates rewrite what came before (they drop old reasoning, or a history window moves on). Then no single
 sequence of ids is what the policy saw: ``build_transcripts`` notices, starts a second transcript in which the earlier
@@ -146,7 +146,9 @@ class Chat:
         """Text of a reply, without the token that ended it."""
         if token_ids and token_ids[-1] in self.stop_ids:
             token_ids = token_ids[:-1]
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return str(
+            self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
 
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """A written reply as a policy would have sampled it, end token included: for demonstrations and candidates."""

@@ -2,10 +2,10 @@
 
     python benchmarks/sft_tiny.py [--games 3000] [--seeds 0 1 2] [--output runs/sft_tiny]
 
-Train games only: demonstrations of the handcoded expert with 25 % random commands executed and not imitated; a Llama-shaped
-model from scratch, prompt "memory". Judged on 200 valid_unseen games (cap 50 commands) by greedy choice among the
-admissible commands, and by greedy free generation beside it; the random agent and the expert are the baselines. The curve
-is judged on other games of the same split than the final figure. Single-threaded; times are wall-clock seconds.
+Train games only: demonstrations of the handcoded expert with 25 % random commands executed and not imitated; a
+Llama-shaped model from scratch, prompt "memory". Judged on 200 valid_unseen games (cap 50 commands) by greedy choice
+among the admissible commands, and by greedy free generation; random agent and expert are the baselines. The curve is
+judged on other games of the same split than the final figure. Single-threaded; times are wall-clock seconds.
 """
 
 import argparse
@@ -91,8 +91,8 @@ def run(options: argparse.Namespace, seed: int) -> None:
     examples = make_examples(trajectories, Encoder(prompt, Chat(tokenizer)))
     lengths = [len(each.token_ids) for each in examples]
     print(
-        f"seed {seed}: {len(trajectories)} demonstrations, {len(examples)} examples of {sum(lengths) / len(lengths):.0f}"
-        f" tokens (longest {max(lengths)}), {len(tokenizer)} words, {model.num_parameters():,} parameters;"
+        f"seed {seed}: {len(trajectories)} demonstrations, {len(examples)} examples of"
+        f" {sum(lengths) / len(lengths):.0f} tokens (longest {max(lengths)}), {len(tokenizer)} words, {model.num_parameters():,} parameters;"
         f" prepared in {time.perf_counter() - started:.0f} s",
         flush=True,
     )
@@ -111,7 +111,9 @@ def run(options: argparse.Namespace, seed: int) -> None:
         now = time.perf_counter()
         report = judged(chooser, CURVE_GAMES)
         judging += time.perf_counter() - now
-        print(line(f"  step {step}, {now - began - judging + (time.perf_counter() - now):.0f} s", report, 0), flush=True)
+        print(
+            line(f"  step {step}, {now - began - judging + (time.perf_counter() - now):.0f} s", report, 0), flush=True
+        )
 
     result = sft(model, examples, config, pad_id=tokenizer.pad_token_id, run_dir=folder / "sft", after_step=watch)
     print(f"  loss {result.loss:.3f} after {result.steps} steps, {result.seconds:.0f} s", flush=True)

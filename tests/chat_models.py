@@ -14,13 +14,17 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # As reasoning models do: of earlier replies only what follows </think> is shown again.
-FORGETFUL = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}")
+FORGETFUL = CHATML.replace(
+    "{{ m.content }}", "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
+)
 # As Llama's: white space around a message is dropped.
 TRIMMING = CHATML.replace("{{ m.content }}", "{{ m.content | trim }}")
-WORDS = (
-    "a b open go to take look inventory help from in on the door room key lamp dark light is it an see you system user "
-    "assistant REASON: ACTION: <think> </think> task observation . , : ; 0 1 2 3 4 5 6 7 8 9"
-).split()
+WORDS = [
+    "a", "b", "open", "go", "to", "take", "look", "inventory", "help", "from", "in", "on", "the", "door",
+    "room", "key", "lamp", "dark", "light", "is", "it", "an", "see", "you", "system", "user", "assistant",
+    "REASON:", "ACTION:", "<think>", "</think>", "task", "observation", ".", ",", ":", ";", "0", "1", "2", "3",
+    "4", "5", "6", "7", "8", "9",
+]  # fmt: skip
 
 
 def chat_tokenizer(template: str = CHATML) -> Any:

@@ -19,12 +19,14 @@ def test_a_tiny_model_is_loaded_like_any_other(tiny):
     assert 200_000 <= model.num_parameters() <= 1_000_000
     assert not model.training
     assert tokenizer.padding_side == "left"
-    assert tokenizer.apply_chat_template([{"role": "user", "content": "go to"}], tokenize=False, add_generation_prompt=True) == (
-        "<|user|>go to<|end|><|assistant|>"
-    )  # fmt: skip
+    chat = [{"role": "user", "content": "go to"}]
+    rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert rendered == "<|user|>go to<|end|><|assistant|>"
 
 
-@pytest.mark.parametrize("text", ["go to fridge 1", "  two  spaces\n\n\ttab", "日本語 émoji 🙂", "mug 99", "<|end", "a_b-c"])
+@pytest.mark.parametrize(
+    "text", ["go to fridge 1", "  two  spaces\n\n\ttab", "日本語 émoji 🙂", "mug 99", "<|end", "a_b-c"]
+)
 def test_the_tiny_tokenizer_loses_nothing(tiny, text):
     tokenizer = load_model(ModelConfig(str(tiny), device="cpu")).tokenizer
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
@@ -59,7 +61,7 @@ def test_options_reach_the_model(tiny):
     )
     assert model.dtype == torch.bfloat16
     assert model.config._attn_implementation == "eager"
-    assert model.is_gradient_checkpointing
+    assert model.is_activation_checkpointing
 
 
 def test_lora_trains_adapters_only_and_is_loaded_back(tiny, tmp_path):

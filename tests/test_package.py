@@ -5,7 +5,20 @@ from pathlib import Path
 
 import agentgym_prm
 
-HEAVY = ("torch", "transformers", "jinja2", "peft", "vllm", "openai", "anthropic", "textworld", "alfworld", "tyro", "pandas", "polars")
+HEAVY = (
+    "torch",
+    "transformers",
+    "jinja2",
+    "peft",
+    "vllm",
+    "openai",
+    "anthropic",
+    "textworld",
+    "alfworld",
+    "tyro",
+    "pandas",
+    "polars",
+)
 
 
 def run(code: str) -> str:

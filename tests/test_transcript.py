@@ -131,7 +131,13 @@ def test_white_space_that_a_template_trims_stays_as_sampled():
     tokenizer = chat_tokenizer(TRIMMING)
     turns = turns_of(tokenizer, [("dark", " look \n<|im_end|>"), ("key", "take<|im_end|>")])
     (transcript,) = build_transcripts(Chat(tokenizer), turns)
-    assert [row[0] for row in rows(tokenizer, transcript) if row[1] and row[2] == 0] == [" ", "look", " ", "\n", "<|im_end|>"]
+    assert [row[0] for row in rows(tokenizer, transcript) if row[1] and row[2] == 0] == [
+        " ",
+        "look",
+        " ",
+        "\n",
+        "<|im_end|>",
+    ]
 
 
 def test_what_the_sampler_is_sent_grows_into_what_the_trainer_sees():

@@ -239,7 +239,9 @@ class LocalAgent(Agent):
             drawn = logprobs.argmax(-1)
         else:
             draws = [self._uniform(histories[row.prompt], row.candidate, len(row.ids)) for row in rows]
-            drawn = _inverse_cdf(logprobs.double().exp(), torch.tensor(draws, dtype=torch.float64, device=logits.device))
+            drawn = _inverse_cdf(
+                logprobs.double().exp(), torch.tensor(draws, dtype=torch.float64, device=logits.device)
+            )
         picked = logprobs.gather(1, drawn[:, None])[:, 0]
         for row, token, logprob in zip(rows, drawn.tolist(), picked.tolist(), strict=True):
             row.ids.append(token)
@@ -301,18 +303,14 @@ class LocalAgent(Agent):
         render = self.prompt.render_reply
         return [self.encoder.chat.reply_ids(render(Action(command))) for command in history.admissible_commands]
 
-    def _score(
-        self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
-    ) -> list[list[list[float]]]:
+    def _score(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[list[float]]]:
         """Log-probabilities of the tokens of every reply to every prompt: the prompts are computed once."""
         score = self._score_packed if self._scoring == "packed" else self._score_cached
         flat = score(prompts, replies)
         ends = list(accumulate(len(group) for group in replies))
         return [flat[end - len(group) : end] for end, group in zip(ends, replies, strict=True)]
 
-    def _score_packed(
-        self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
-    ) -> list[list[float]]:
+    def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
         """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
         trees = [_Tree.of(group) for group in replies]
         ids, mask = self._padded(prompts)
@@ -347,9 +345,7 @@ class LocalAgent(Agent):
         ends = list(accumulate(len(reply) for group in replies for reply in group))
         return [picked[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _score_cached(
-        self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]
-    ) -> list[list[float]]:
+    def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
         """Keys and values of each prompt, repeated for its replies."""
         logits, cache, mask = self._prefill(prompts)
         first = torch.log_softmax(logits.float(), -1)
@@ -413,8 +409,8 @@ class LocalAgent(Agent):
 
 def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of the softmax of a vector."""
-    shifted = values - values.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    shifted: NDArray[np.float64] = values - values.max()
+    return shifted - float(np.log(np.exp(shifted).sum()))
 
 
 def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

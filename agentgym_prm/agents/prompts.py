@@ -221,9 +221,7 @@ class Encoder:
         turns, _ = self._turns(trajectory.histories())
         actions = [step.action for step in trajectory.steps]
         complete = [
-            turn._replace(
-                reply=self.prompt.render_reply(action), token_ids=action.token_ids, logprobs=action.logprobs
-            )
+            turn._replace(reply=self.prompt.render_reply(action), token_ids=action.token_ids, logprobs=action.logprobs)
             for turn, action in zip(turns, actions, strict=True)
         ]
         for index, turn in enumerate(complete):

@@ -2,10 +2,10 @@
 
     loss = - mean over action tokens of log p(token | everything before it)
 
-Action tokens are those that a transcript's action mask marks; replies that were injected as noise stay in the history
-but are left out of the loss. One example is one transcript: a whole episode for a prompt in conversation style, one turn
-for a prompt in state style. Defaults are those of arXiv 2502.10325 (learning rate 3e-5, cosine, one epoch); a tiny model
-from scratch wants about 3e-3 and small batches.
+Action tokens are those that a transcript's action mask marks; replies that were injected as noise stay in the
+history but are left out of the loss. One example is one transcript: a whole episode for a prompt in conversation
+style, one turn for a prompt in state style. Defaults are those of arXiv 2502.10325 (learning rate 3e-5, cosine, one
+epoch); a tiny model from scratch wants about 3e-3 and small batches.
 
 Departures: a plain loop instead of a trainer library, because that costs tens of milliseconds a step, more than a tiny
 model's whole step. A killed run that is resumed ends with the same parameters, bit by bit on a CPU.
@@ -71,8 +71,7 @@ class SFTConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
             raise ValueError(
-                "learning_rate and max_grad_norm must be above 0, "
-                f"got {self.learning_rate} and {self.max_grad_norm}"
+                f"learning_rate and max_grad_norm must be above 0, got {self.learning_rate} and {self.max_grad_norm}"
             )
         for name in ("warmup", "final_learning_rate"):
             if not 0 <= getattr(self, name) <= 1:
@@ -165,7 +164,9 @@ def sft(
     was_training = model.training
     model.train()
     try:
-        with tqdm(total=run.total, initial=run.step, unit="step", desc="sft", disable=None if progress else True) as bar:
+        with tqdm(
+            total=run.total, initial=run.step, unit="step", desc="sft", disable=None if progress else True
+        ) as bar:
             while run.step < run.total:
                 if run.step // run.per_epoch != epoch:
                     epoch = run.step // run.per_epoch
@@ -222,7 +223,7 @@ def action_loss(model: Any, batch: Sequence[Example], pad_id: int = 0) -> tuple[
         mask[row, :count] = torch.tensor(example.loss_mask)
     ids, attention, mask = (tensor.to(model.device) for tensor in (ids, attention, mask))
     mask[:, 0] = False  # nothing comes before the first token
-    # The head is applied to the positions that predict a marked token only: with a large vocabulary it is most of the cost.
+    # The head is applied only where a marked token is predicted: with a large vocabulary it is most of the cost.
     keep = mask.any(0).nonzero()[:, 0] - 1
     logits = model(input_ids=ids, attention_mask=attention, use_cache=False, logits_to_keep=keep).logits
     wanted = mask[:, keep + 1]
@@ -309,9 +310,7 @@ class _Run:
     def _save(self, path: Path) -> None:
         state = {
             "identity": self.identity,
-            "model": {
-                name: value for name, value in self.model.named_parameters() if value.requires_grad
-            },
+            "model": {name: value for name, value in self.model.named_parameters() if value.requires_grad},
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "counters": {

@@ -1,7 +1,7 @@
 """Replies of language models, taken apart: which command, which reasoning, or what is wrong with the form.
 
-A reply in another form is data, not an exception: ``ParsedReply.error`` says what is missing and ``command`` is empty, so
-that the environment answers it as it answers any command it does not know. Nothing is guessed: free text around a
+A reply in another form is data, not an exception: ``ParsedReply.error`` says what is missing and ``command`` is empty,
+so that the environment answers it as it answers any command it does not know. Nothing is guessed: free text around a
 well-formed command is ignored, but a command without its heading is not looked for.
 """
 
@@ -83,7 +83,7 @@ def parse_thought_action(reply: str) -> ParsedReply:
 
 
 def parse_xml(reply: str) -> ParsedReply:
-    """``<reasoning>…</reasoning>`` and then one ``<tool>{"name": …, "args": {…}}</tool>`` or one ``<answer>…</answer>``.
+    """``<reasoning>…</reasoning>``, then ``<tool>{"name": …, "args": {…}}</tool>`` or ``<answer>…</answer>``.
 
     The command is that element as it was written; the last one counts.
 

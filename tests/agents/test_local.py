@@ -17,7 +17,7 @@ from tests.chat_models import FORGETFUL, chat_model, chat_tokenizer
 COMMANDS = ("go to door", "go to lamp", "inventory", "look", "open door", "take key from room")
 HISTORIES = [
     History("open door", "dark room", COMMANDS, episode=0, seed=4),
-    History("take key", "you see a key , a lamp , a door and a dark room . you see light", COMMANDS[1:], episode=1, seed=5),
+    History("take key", "you see a key , a lamp , a door and a dark room . light", COMMANDS[1:], episode=1, seed=5),
     History("look", "door", ("look",), episode=2, seed=6),
     History("look", "it is dark : you see a lamp", (*COMMANDS, "help"), episode=3, seed=7),
 ]  # fmt: skip
@@ -152,7 +152,9 @@ def test_greedy_generation_takes_the_most_likely_token_each_time():
 
 
 def test_replies_stop_at_the_end_token_a_stop_text_or_the_limit():
-    actions = [a for some in agent(temperature=1.0, stop=("\n",), max_new_tokens=20).sample(HISTORIES, n=40) for a in some]
+    actions = [
+        a for some in agent(temperature=1.0, stop=("\n",), max_new_tokens=20).sample(HISTORIES, n=40) for a in some
+    ]
     end = chat_tokenizer().eos_token_id
     by_reason = {reason: [a for a in actions if a.stop_reason == reason] for reason in ("end", "stop", "length")}
     assert sum(map(len, by_reason.values())) == len(actions)
@@ -197,9 +199,7 @@ def test_ids_sent_to_the_sampler_are_those_that_are_trained_on(monkeypatch, mode
         for transcript in transcripts:
             trained = forward_logprobs(player.model, transcript.token_ids)
             for turn, step in enumerate(trajectory.steps):
-                mine = [
-                    i for i, t in enumerate(transcript.turn_index) if t == turn and transcript.action_mask[i]
-                ]
+                mine = [i for i, t in enumerate(transcript.turn_index) if t == turn and transcript.action_mask[i]]
                 assert transcript.token_ids[: mine[0]] == sent[trajectory.episode, turn]
                 assert tuple(transcript.token_ids[i] for i in mine) == step.action.token_ids
                 assert [transcript.logprobs[i] for i in mine] == list(step.action.logprobs)

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,8 +25,7 @@ CONFIG = SFTConfig(learning_rate=3e-3, epochs=3, batch_size=4, checkpoint_every=
 
 
 def fresh_model():
-    model = chat_model.__wrapped__(seed=1)
-    return model
+    return chat_model.__wrapped__(seed=1)
 
 
 def weights(model):
@@ -96,7 +96,7 @@ def test_every_example_is_seen_once_an_epoch_in_another_order():
     assert padding < 0.1 * sum(lengths)
     # Not sorted: neighbouring batches are of unlike length.
     means = [sum(lengths[i] for i in batch) / len(batch) for batch in first]
-    assert sum(abs(a - b) for a, b in zip(means, means[1:], strict=False)) / len(means) > 5
+    assert sum(abs(a - b) for a, b in pairwise(means)) / len(means) > 5
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 5, 11])
@@ -135,7 +135,7 @@ def test_a_run_directory_is_neither_overwritten_nor_continued_with_other_setting
 
 
 def test_it_learns_to_solve_a_task_that_the_untrained_model_does_not():
-    """The commands are learned from demonstrations by generation; an untrained model writes nothing that is understood."""
+    """By free generation; an untrained model writes nothing that is understood."""
     task = ["look", "open door", "take key"]
 
     def success(model):

@@ -14,7 +14,7 @@ TOOL = '<tool>{"name": "wiki_search", "args": {"query": "Oslo"}}</tool>'
         ("reason_action", "REASON:\nIt is cold.\nVery.\nACTION:\nheat mug 1", "heat mug 1", "It is cold.\nVery."),
         ("reason_action", "reason: x\naction: look", "look", "x"),
         ("reason_action", "ACTION: look", "look", ""),
-        ("reason_action", "REASON:\nACTION: open a\nno\nACTION:\nput Mug 1 in/on desk 1!", "put mug 1 in/on desk 1", ""),
+        ("reason_action", "REASON:\nACTION: open a\nno\nACTION:\nput Mug 1 in/on desk!", "put mug 1 in/on desk", ""),
         ("reason_action", "REASON:\nmy action: none\nACTION:\nlook", "look", "my action: none"),
         ("thought_action", "Thought: look around\nAction: look\nObservation: …", "look", "look around"),
         ("xml", f"<reasoning>Ask it.</reasoning>\n{TOOL}", TOOL, "Ask it."),

@@ -37,7 +37,7 @@ class RoomMemory:
         here: Those that can be handled from where the agent stands.
         held: The object in hand, or ``""``.
         states: Objects that were cleaned, heated, cooled or sliced: their states.
-        offers: The admissible commands by verb: ``{"go to": ["fridge 1", …]}``; commands of one word stand under ``""``.
+        offers: The admissible commands by verb: ``{"go to": ["fridge 1", …]}``; single words are under ``""``.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,11 @@ class RoomMemory:
     def of(cls, turns: Iterable[tuple[str, Sequence[str]]]) -> "RoomMemory":
         """After the given observations, each with the commands that were admissible then."""
         memory = cls()
-        admissible: Sequence[str] = ()
+        now: Sequence[str] = ()
         for observation, admissible in turns:
             memory.read(observation)
-        memory.stand(admissible)
+            now = admissible
+        memory.stand(now)
         return memory
 
     def read(self, observation: str) -> None:

@@ -36,8 +36,9 @@ def test_what_is_taken_treated_and_put_moves():
     taken = "You pick up the mug 1 from the desk 1."
     memory = after(desk, taken, "You heat the mug 1 using the microwave 1.")
     assert (memory.held, memory.places["desk 1"].contents, memory.states) == ("mug 1", ["pen 1"], {"mug 1": ["hot"]})
-    memory = after(desk, taken, "You clean the mug 1 using the sinkbasin 1.", "You heat the mug 1 using the microwave 1.",
-                   "You cool the mug 1 using the fridge 1.", "You move the mug 1 to the sinkbasin 1.")  # fmt: skip
+    clean, heat = "You clean the mug 1 using the sinkbasin 1.", "You heat the mug 1 using the microwave 1."
+    cool, move = "You cool the mug 1 using the fridge 1.", "You move the mug 1 to the sinkbasin 1."
+    memory = after(desk, taken, clean, heat, cool, move)
     assert (memory.held, memory.places["sinkbasin 1"].contents) == ("", ["mug 1"])
     assert memory.states == {"mug 1": ["clean", "cool"]}
     assert after(desk, taken, "You put the mug 1 in/on the fridge 1.").places["fridge 1"].contents == ["mug 1"]
