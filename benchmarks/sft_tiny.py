@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--hidden", type=int, default=96)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--split-names", action="store_true", help="a name and its number as two tokens")
+    parser.add_argument("--joint-names", action="store_true", help="a name and its number as one token")
     parser.add_argument("--prompt", default="memory")
     parser.add_argument("--curve-points", type=int, default=6)
     parser.add_argument("--output", type=Path, default=Path("runs/sft_tiny"))
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, seed: int) -> None:
         hidden_size=options.hidden,
         intermediate_size=options.hidden * 8 // 3,
         num_layers=options.layers,
-        joint_names=not options.split_names,
+        joint_names=options.joint_names,
         seed=seed,
     )
     model_path = resolve_model("tiny", texts=texts, folder=folder / "model", config=shape)
