@@ -82,7 +82,7 @@ class TinyConfig:
     vocab_size: int = 4096
     """Most tokens of the vocabulary, the 256 bytes and the special ones included."""
     joint_names: bool = False
-    """One token for a name with its number (fridge 1): shorter, but it learned half as well (benchmarks/sft_tiny.py)."""
+    """One token for a name with its number (fridge 1): shorter, but learned half as well (benchmarks/sft_tiny.py)."""
     seed: int = 0
     """Seed of the weights."""
 
