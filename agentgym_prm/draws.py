@@ -1,4 +1,7 @@
-"""Random numbers that depend on named things only: the same on every machine, in every order, in every batch."""
+"""Random numbers that depend on where they are used, not on what was drawn before.
+
+Whoever draws by (seed, episode, turn, candidate) chooses alike on every machine, in any batch, slot or resumed run.
+"""
 
 
 def mix(*numbers: int) -> int:
@@ -10,3 +13,8 @@ def mix(*numbers: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state
+
+
+def uniform(*numbers: int) -> float:
+    """A number in [0, 1) from ``mix``, with 53 random bits."""
+    return (mix(*numbers) >> 11) / 2**53

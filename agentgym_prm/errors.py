@@ -14,7 +14,8 @@ Each also derives from the standard class it refines, so ``except ValueError`` k
 environment does not accept is *not* an error: it is a step whose observation says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -36,6 +37,17 @@ class MissingDependencyError(AgentGymError, ImportError):
 
 class UsageError(AgentGymError, ValueError):
     """A command-line argument is out of range, or does not go with another."""
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turn a failing import in the ``with`` block into a ``MissingDependencyError`` that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{error.name} is not installed: pip install 'agentgym_prm[{extra}]'", name=error.name
+        ) from error
 
 
 class StoreError(AgentGymError, ValueError):

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
+INJECTED: Final = "injected"
+"""Key of ``Action.scores``, value 1.0: the command was injected as noise and is not to be imitated."""
+PARSE_ERROR: Final = "parse_error"
+"""Key of ``Action.scores``, value 1.0: the reply held no command in the format asked for; ``command`` is empty then."""
 
 
 class InfoKey:
@@ -198,6 +202,10 @@ class Trajectory:
             seed=self.seed,
             episode=self.episode,
         )
+
+    def histories(self) -> tuple[History, ...]:
+        """What the agent knew at each step: one history a step, without ``expert_action``."""
+        return tuple(self.history(turn) for turn in range(len(self.steps)))
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values, with the schema version."""

@@ -9,7 +9,20 @@ import agentgym_prm
 from agentgym_prm.errors import MissingDependencyError
 from agentgym_prm.rewards.dataset import write_steps
 
-HEAVY = ("torch", "transformers", "vllm", "openai", "anthropic", "textworld", "alfworld", "tyro", "pandas", "polars")
+HEAVY = (
+    "torch",
+    "transformers",
+    "jinja2",
+    "peft",
+    "vllm",
+    "openai",
+    "anthropic",
+    "textworld",
+    "alfworld",
+    "tyro",
+    "pandas",
+    "polars",
+)
 
 
 def run(code: str) -> str:
@@ -45,27 +58,28 @@ def test_public_names_are_sorted_and_pinned():
 
 
 def test_layers_import_only_downwards():
-    """types ← envs ← agents, rewards ← rollout, evaluate ← cli: no module imports one of a later layer.
+    """types, transcript ← models, envs ← agents, rewards ← rollout, evaluate ← algos ← cli: imports point one way.
 
     Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent.
     """
     package = Path(agentgym_prm.__file__).parent
+    late = ("rollout", "evaluate", "algos", "cli", "testing")
     forbidden = {
-        "types.py": ("draws", "envs", "agents", "rewards", "rollout", "evaluate", "cli"),
-        "draws.py": ("types", "envs", "agents", "rewards", "rollout", "evaluate", "cli"),
-        "envs": ("agents", "rewards", "rollout", "evaluate", "cli", "testing"),
+        "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
+        "draws.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
+        "transcript.py": ("models", "envs", "agents", "rewards", *late),
+        "models.py": ("envs", "agents", "rewards", *late),
+        "envs": ("transcript", "models", "agents", "rewards", *late),
         "agents": (
             *(f"rewards.{path.stem}" for path in (package / "rewards").glob("[!_]*.py") if path.stem != "core"),
-            "rollout",
-            "evaluate",
-            "cli",
-            "testing",
+            *late,
         ),
-        "rewards": ("rollout", "evaluate", "cli", "testing"),
+        "rewards": late,
         "rewards/core.py": ("agents", "envs"),
         "rewards/identity.py": ("agents", "envs"),
-        "rollout.py": ("evaluate", "cli", "testing"),
-        "evaluate.py": ("cli", "testing"),
+        "rollout.py": ("models", "evaluate", "algos", "cli", "testing"),
+        "evaluate.py": ("models", "algos", "cli", "testing"),
+        "algos": ("cli", "testing"),
     }
     for place, names in forbidden.items():
         paths = [package / place] if place.endswith(".py") else sorted((package / place).rglob("*.py"))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from agentgym_prm.agents.core import Agent
-from agentgym_prm.draws import mix
-from agentgym_prm.types import Action, History
+from agentgym_prm.draws import mix, uniform
+from agentgym_prm.types import INJECTED, Action, History
 
 
 class RandomAgent(Agent):
@@ -60,6 +60,34 @@ class ExpertAgent(Agent):
                 f"the history holds no expert action: make the environment with expert={self.name!r} to use this agent"
             )
         return history.expert_action
+
+
+class NoisyAgent(Agent):
+    """Another agent, whose command is replaced by a random admissible one at a share of the turns.
+
+    The replaced ones carry ``scores["injected"] = 1.0``: demonstrations of how to recover, in which the slip itself is
+    not to be imitated. The draw depends on ``seed``, the episode and the turn only.
+    """
+
+    def __init__(self, agent: Agent, share: float = 0.25, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be in [0, 1], got {share}")
+        self.name = f"{agent.name} with {share:.0%} random commands"
+        self._agent, self._share, self._seed = agent, share, seed
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        sampled = self._agent.sample(histories, n)
+        return [
+            [self._disturb(history, action, candidate) for candidate, action in enumerate(actions)]
+            for history, actions in zip(histories, sampled, strict=True)
+        ]
+
+    def _disturb(self, history: History, action: Action, candidate: int) -> Action:
+        others = [command for command in history.admissible_commands if command != action.command]
+        place = (self._seed, history.seed, history.episode, len(history.steps), candidate)
+        if not others or uniform(*place, 0) >= self._share:
+            return action
+        return Action(others[mix(*place, 1) % len(others)], scores={INJECTED: 1.0})
 
 
 class HandcodedAgent(Agent):

@@ -1,0 +1,438 @@
+"""A causal language model on this machine as an agent: token ids in, token ids out.
+
+Two ways to act. ``mode="generate"`` samples a reply token by token and parses it. ``mode="choose"`` scores every
+admissible command as a reply (its tokens and the end token) and draws one, so that a small model acts validly.
+
+What is recorded in each ``Action``: the ids as sampled, end token included, and their log-probabilities *under the
+distribution that they were drawn from*. In ``"generate"`` that is the softmax of the logits divided by the temperature
+(by 1 if the temperature is 0). In ``"choose"``, ``logprobs`` are the model's own, at temperature 1, and
+``scores["choice_logprob"]`` is that of the choice among the commands: softmax of their summed log-probabilities divided
+by the temperature. A trainer that wants ratios of 1 has to use the same one; ``usage["temperature"]`` says which.
+
+Draws depend on (seed, episode seed, episode, turn, candidate) and not on the batch. Keys and values of a prompt are
+computed once and shared by its samples or its commands.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
+from agentgym_prm.draws import uniform
+from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.transcript import Chat
+from agentgym_prm.types import PARSE_ERROR, Action, History
+
+with needs_extra("train"):
+    import torch
+
+MODES: Final = ("generate", "choose")
+SCORINGS: Final = ("packed", "cached")
+_CHOICE: Final = 2**32
+"""Stands for the token position in draws among commands."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """A reply that is being sampled."""
+
+    prompt: int
+    candidate: int
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop_reason: str = ""
+
+
+@dataclass(slots=True)
+class _Tree:
+    """Replies that share their beginnings: the last token of each needs no node, nothing comes after it.
+
+    ``paths`` has, for each token of each reply, the place that predicts it: 0 for the prompt, node index + 1 else.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, replies: Sequence[Sequence[int]]) -> "_Tree":
+        tree = cls()
+        known: dict[tuple[int, int], int] = {}
+        for reply in replies:
+            path = [0]
+            for depth, token in enumerate(reply[:-1]):
+                key = (path[-1], token)
+                if key not in known:
+                    tree.tokens.append(token)
+                    tree.depths.append(depth)
+                    tree.parents.append(path[-1])
+                    known[key] = len(tree.tokens)
+                path.append(known[key])
+            tree.paths.append(path)
+        return tree
+
+    def ancestors(self) -> NDArray[np.bool_]:
+        """Which nodes each node sees: itself and those on its way from the prompt."""
+        sees = np.eye(len(self.tokens), dtype=np.bool_)
+        for node, parent in enumerate(self.parents):
+            if parent:
+                sees[node] |= sees[parent - 1]
+        return sees
+
+
+class LocalAgent(Agent):
+    """Plays with a Hugging Face causal LM.
+
+    Args:
+        model: As ``models.load_model`` gives it. Used in evaluation mode while sampling, then put back.
+        tokenizer: Its tokenizer, with a chat template.
+        prompt: What the model is shown: a prompt, or its name.
+        mode: ``"generate"`` or ``"choose"``; the latter needs a prompt whose replies are the command alone.
+        temperature: At least 0; 0 takes the most likely token or command.
+        max_new_tokens: Longest reply; a longer one is cut and parsed as it stands (``stop_reason="length"``).
+        stop: Texts that end a reply where they are completed; they stay in it (``stop_reason="stop"``).
+        seed: Picks the draws.
+        max_prompt_tokens: Longest prompt: the oldest turns go first, whole. ``None`` for no limit.
+        batch_tokens: Most tokens, padding included, of one forward pass over prompts: bounds memory.
+        scoring: How ``"choose"`` shares a prompt among its commands: ``"packed"`` puts them all, as a tree, behind the
+            prompt in one forward pass (needs eager or sdpa attention without sliding window), ``"cached"`` repeats its
+            keys and values. ``None`` takes the first where the model allows it.
+        name: How it is called in reports.
+
+    ``usage`` of an action: ``prompt_tokens``, ``completion_tokens``, ``temperature``, ``dropped_turns`` (turns that the
+    prompt did not show) and ``transcripts`` (more than 1: what was shown before was rewritten so many times, less one).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompt: Prompt | str = "reason_action",
+        *,
+        mode: str = "generate",
+        temperature: float = 1.0,
+        max_new_tokens: int = 64,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        max_prompt_tokens: int | None = None,
+        batch_tokens: int = 16384,
+        scoring: str | None = None,
+        name: str = "local",
+    ) -> None:
+        if scoring not in (None, *SCORINGS):
+            raise UnknownNameError.of("scoring", scoring, SCORINGS)
+        if mode not in MODES:
+            raise UnknownNameError.of("mode", mode, MODES)
+        if temperature < 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        if batch_tokens < 1:
+            raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
+        self.name = name
+        self.prompt = Prompt.load(prompt) if isinstance(prompt, str) else prompt
+        if mode == "choose" and not self.prompt.reply_format.command_only:
+            raise ValueError(
+                f"mode 'choose' needs replies that are the command alone; prompt {self.prompt.name!r} asks for "
+                f"{self.prompt.reply_format.name!r} (use 'memory' or 'bare', or mode 'generate')"
+            )
+        self.model, self.mode, self.temperature = model, mode, temperature
+        self.encoder = Encoder(self.prompt, Chat(tokenizer, _stop_ids(model, tokenizer)), max_prompt_tokens)
+        self._max_new_tokens, self._stop, self._seed = max_new_tokens, tuple(stop), seed
+        self._batch_tokens = batch_tokens
+        self._scoring = scoring or ("packed" if _takes_any_mask(model) else "cached")
+        self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        encoded = [self.encoder.history(history) for history in histories]
+        actions: list[list[Action]] = [[] for _ in histories]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                for batch in self._batches([len(each.token_ids) for each in encoded]):
+                    shown = [histories[index] for index in batch], [encoded[index] for index in batch]
+                    sampled = self._generate(*shown, n) if self.mode == "generate" else self._choose(*shown, n)
+                    for index, candidates in zip(batch, sampled, strict=True):
+                        actions[index] = candidates
+        finally:
+            self.model.train(was_training)
+        return actions
+
+    def score_commands(self, histories: Sequence[History]) -> list[list[float]]:
+        """The model's log-probability of each admissible command as the whole reply, end token included.
+
+        Raises:
+            ValueError: A history has no admissible commands.
+        """
+        encoded = [self.encoder.history(history) for history in histories]
+        scores: list[list[float]] = [[] for _ in histories]
+        with torch.inference_mode():
+            for batch in self._batches([len(each.token_ids) for each in encoded]):
+                replies = [self._replies(histories[index]) for index in batch]
+                scored = self._score([encoded[index].token_ids for index in batch], replies)
+                for index, logprobs in zip(batch, scored, strict=True):
+                    scores[index] = [sum(each) for each in logprobs]
+        return scores
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices in batches of similar length, of at most ``batch_tokens`` tokens with padding."""
+        batch: list[int] = []
+        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+            if batch and lengths[batch[0]] * (len(batch) + 1) > self._batch_tokens:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    # --- generate ---
+
+    def _generate(self, histories: list[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
+        # Without temperature all samples are the same one.
+        copies = n if self.temperature > 0 else 1
+        rows = [_Row(index, candidate) for index in range(len(histories)) for candidate in range(copies)]
+        logits, cache, mask = self._prefill([each.token_ids for each in encoded])
+        if copies > 1:
+            cache.batch_repeat_interleave(copies)
+            logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+        positions = mask.sum(1)
+        running = rows
+        while True:
+            self._extend(histories, running, logits)
+            alive = [place for place, row in enumerate(running) if not row.stop_reason]
+            if not alive:
+                break
+            if len(alive) < len(running):
+                chosen = torch.tensor(alive, device=mask.device)
+                cache.batch_select_indices(chosen)
+                mask, positions = mask[chosen], positions[chosen]
+                running = [running[place] for place in alive]
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+            tokens = torch.tensor([[row.ids[-1]] for row in running], device=mask.device)
+            output = self.model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits, cache, positions = output.logits[:, -1], output.past_key_values, positions + 1
+        actions: list[list[Action]] = [[] for _ in histories]
+        for row in rows:
+            action = self._parsed(row, encoded[row.prompt])
+            actions[row.prompt] += [action] * (n if copies == 1 else 1)
+        return actions
+
+    def _extend(self, histories: list[History], rows: list[_Row], logits: torch.Tensor) -> None:
+        """Draw the next token of each row."""
+        logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
+        if self.temperature == 0:
+            drawn = logprobs.argmax(-1)
+        else:
+            draws = [self._uniform(histories[row.prompt], row.candidate, len(row.ids)) for row in rows]
+            drawn = _inverse_cdf(
+                logprobs.double().exp(), torch.tensor(draws, dtype=torch.float64, device=logits.device)
+            )
+        picked = logprobs.gather(1, drawn[:, None])[:, 0]
+        for row, token, logprob in zip(rows, drawn.tolist(), picked.tolist(), strict=True):
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+            if token in self.encoder.chat.stop_ids:
+                row.stop_reason = "end"
+            elif self._stop and any(text in self.encoder.chat.decode(row.ids) for text in self._stop):
+                row.stop_reason = "stop"
+            elif len(row.ids) >= self._max_new_tokens:
+                row.stop_reason = "length"
+
+    def _parsed(self, row: _Row, encoded: Encoded) -> Action:
+        reply = self.encoder.chat.decode(row.ids)
+        parsed = self.prompt.parse(reply)
+        return Action(
+            command=parsed.command,
+            reply=reply,
+            reasoning=parsed.reasoning,
+            token_ids=tuple(row.ids),
+            logprobs=tuple(row.logprobs),
+            stop_reason=row.stop_reason,
+            usage=self._usage(encoded, len(row.ids)),
+            scores={PARSE_ERROR: 1.0} if parsed.error else {},
+        )
+
+    # --- choose ---
+
+    def _choose(self, histories: list[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
+        replies = [self._replies(history) for history in histories]
+        scored = self._score([each.token_ids for each in encoded], replies)
+        actions = []
+        for history, one, ids, logprobs in zip(histories, encoded, replies, scored, strict=True):
+            totals = np.array([sum(each) for each in logprobs])
+            choices = log_softmax(totals / (self.temperature or 1.0))
+            candidates = []
+            for candidate in range(n):
+                chosen = int(totals.argmax())
+                if self.temperature > 0:
+                    draw = self._uniform(history, candidate, _CHOICE)
+                    cumulative = np.cumsum(np.exp(choices))
+                    chosen = min(int(np.searchsorted(cumulative, draw * cumulative[-1], "right")), len(ids) - 1)
+                candidates.append(
+                    Action(
+                        command=history.admissible_commands[chosen],
+                        reply=self.prompt.render_reply(Action(history.admissible_commands[chosen])),
+                        token_ids=ids[chosen],
+                        logprobs=tuple(logprobs[chosen]),
+                        stop_reason="end",
+                        usage=self._usage(one, len(ids[chosen])),
+                        scores={"choice_logprob": float(choices[chosen])},
+                    )
+                )
+            actions.append(candidates)
+        return actions
+
+    def _replies(self, history: History) -> list[tuple[int, ...]]:
+        if not history.admissible_commands:
+            raise ValueError(f"mode 'choose' needs admissible commands; task {history.task_id!r} offers none")
+        render = self.prompt.render_reply
+        return [self.encoder.chat.reply_ids(render(Action(command))) for command in history.admissible_commands]
+
+    def _score(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[list[float]]]:
+        """Log-probabilities of the tokens of every reply to every prompt: the prompts are computed once."""
+        score = self._score_packed if self._scoring == "packed" else self._score_cached
+        flat = score(prompts, replies)
+        ends = list(accumulate(len(group) for group in replies))
+        return [flat[end - len(group) : end] for end, group in zip(ends, replies, strict=True)]
+
+    def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
+        """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
+        trees = [_Tree.of(group) for group in replies]
+        ids, mask = self._padded(prompts)
+        start, width = ids.shape[1], max(len(tree.tokens) for tree in trees)
+        nodes = torch.full((len(trees), width), self._pad)
+        depths = torch.zeros_like(nodes)
+        sees = torch.zeros((len(trees), start + width, start + width), dtype=torch.bool)
+        sees[:, :, :start] = mask[:, None, :].bool()
+        sees[:, :start, :start] &= torch.ones((start, start), dtype=torch.bool).tril()
+        for row, tree in enumerate(trees):
+            count = len(tree.tokens)
+            nodes[row, :count] = torch.tensor(tree.tokens, dtype=torch.long)
+            depths[row, :count] = torch.tensor(tree.depths, dtype=torch.long)
+            sees[row, start : start + count, start : start + count] = torch.from_numpy(tree.ancestors())
+        lengths = mask.sum(1, keepdim=True)
+        positions = torch.cat([(mask.cumsum(1) - 1).clamp(min=0), lengths + depths], 1)
+        dtype, device = self.model.dtype, self.model.device
+        # The least number rather than minus infinity: rows of padding see nothing, and would be NaN.
+        hidden = torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+        output = self.model(
+            input_ids=torch.cat([ids, nodes], 1).to(device),
+            attention_mask=hidden.to(device),
+            position_ids=positions.to(device),
+            use_cache=False,
+            logits_to_keep=width + 1,
+        )
+        logprobs = torch.log_softmax(output.logits.float(), -1)
+        rows = [row for row, group in enumerate(replies) for reply in group for _ in reply]
+        places = [node for tree in trees for path in tree.paths for node in path]
+        tokens = [token for group in replies for reply in group for token in reply]
+        picked = logprobs[rows, places, tokens].tolist()
+        ends = list(accumulate(len(reply) for group in replies for reply in group))
+        return [picked[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
+        """Keys and values of each prompt, repeated for its replies."""
+        logits, cache, mask = self._prefill(prompts)
+        first = torch.log_softmax(logits.float(), -1)
+        flat = [reply for group in replies for reply in group]
+        longest = max(len(reply) for reply in flat)
+        ids = torch.full((len(flat), longest), self._pad)
+        for place, reply in enumerate(flat):
+            ids[place, : len(reply)] = torch.tensor(reply)
+        ids = ids.to(mask.device)
+        owner = torch.tensor([index for index, group in enumerate(replies) for _ in group], device=mask.device)
+        scored = torch.zeros(ids.shape, device=mask.device)
+        scored[:, 0] = first[owner, ids[:, 0]]
+        if longest > 1:
+            # The last token of a reply needs no forward pass: only those before it do.
+            cache.batch_select_indices(owner)
+            inner = ids[:, :-1]
+            output = self.model(
+                input_ids=inner,
+                attention_mask=torch.cat([mask[owner], torch.ones_like(inner)], 1),
+                position_ids=mask[owner].sum(1, keepdim=True) + torch.arange(longest - 1, device=mask.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            later = torch.log_softmax(output.logits.float(), -1)
+            scored[:, 1:] = later.gather(2, ids[:, 1:, None])[:, :, 0]
+        return [row[: len(reply)] for row, reply in zip(scored.tolist(), flat, strict=True)]
+
+    # --- both ---
+
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
+        """Logits after each prompt, the keys and values, and the attention mask; padding is on the left."""
+        ids, mask = self._padded(prompts)
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        output = self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
+        )
+        return output.logits[:, -1], output.past_key_values, mask
+
+    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self._pad)
+        mask = torch.zeros_like(ids)
+        for place, prompt in enumerate(prompts):
+            ids[place, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[place, longest - len(prompt) :] = 1
+        return ids, mask
+
+    def _uniform(self, history: History, candidate: int, position: int) -> float:
+        return uniform(self._seed, history.seed, history.episode, len(history.steps), candidate, position)
+
+    def _usage(self, encoded: Encoded, completion_tokens: int) -> dict[str, float]:
+        return {
+            "prompt_tokens": len(encoded.token_ids),
+            "completion_tokens": completion_tokens,
+            "temperature": self.temperature,
+            "dropped_turns": encoded.dropped,
+            "transcripts": len(encoded.transcripts),
+        }
+
+
+def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the softmax of a vector."""
+    shifted: NDArray[np.float64] = values - values.max()
+    return shifted - float(np.log(np.exp(shifted).sum()))
+
+
+def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """The token of each row at which the cumulated probability passes the draw."""
+    cumulative = probabilities.cumsum(-1)
+    drawn = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True)[:, 0]
+    return drawn.clamp(max=probabilities.shape[-1] - 1)
+
+
+def _takes_any_mask(model: Any) -> bool:
+    """Whether attention follows a mask of any form: not in flash attention, sliding windows or recurrent layers."""
+    config = model.config
+    windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    return config._attn_implementation in ("eager", "sdpa") and not windowed and not _recurrent(config)
+
+
+def _recurrent(config: Any) -> bool:
+    return getattr(config, "sliding_window", None) is not None or hasattr(config, "state_size")
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The ids that end a reply: the tokenizer's first, then others that the model was tuned to end with."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    others = configured if isinstance(configured, list) else [configured]
+    return list(dict.fromkeys([int(tokenizer.eos_token_id), *(int(each) for each in others if each is not None)]))

@@ -1,0 +1,1 @@
+"""Training algorithms: supervised fine-tuning so far."""

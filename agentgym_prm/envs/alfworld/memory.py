@@ -1,0 +1,101 @@
+"""What the texts of a household episode have told so far, in a form short enough to be shown at every turn.
+
+Unlike the handcoded expert's memory it keeps everything it has seen, wanted or not, and draws no conclusions: it says
+where things were seen, not where they might be. It reads observations and admissible commands only.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+_ENTITY: Final = re.compile(r"\w+ \d+")
+_LISTED: Final = re.compile(r"(?:On the (\w+ \d+), you|The (\w+ \d+) is open\. In it, you) see ([^.]*)\.")
+_CLOSED: Final = re.compile(r"(?:The (\w+ \d+) is closed\.|You close the (\w+ \d+)\.)")
+_PICKED_UP: Final = re.compile(r"You pick up the (\w+ \d+) from the (\w+ \d+)\.")
+_PUT: Final = re.compile(r"You (?:move|put) the (\w+ \d+) (?:to|in/on) the (\w+ \d+)\.")
+_CHANGED: Final = re.compile(r"You (heat|clean|cool|slice) the (\w+ \d+) ")
+_STATES: Final = {"heat": "hot", "clean": "clean", "cool": "cool", "slice": "sliced"}
+_INTRO: Final = re.compile(r"Looking quickly around you, you see (.*)\.")
+
+
+@dataclass(slots=True)
+class Place:
+    """A receptacle: ``status`` is ``"unseen"``, ``"closed"`` or ``"open"`` (also for what cannot be closed)."""
+
+    name: str
+    status: str = "unseen"
+    contents: list[str] = field(default_factory=list)
+
+
+class RoomMemory:
+    """Reads an episode turn by turn; ``of`` reads all of it.
+
+    Attributes:
+        places: The receptacles, in the order of the opening text.
+        here: Those that can be handled from where the agent stands.
+        held: The object in hand, or ``""``.
+        states: Objects that were cleaned, heated, cooled or sliced: their states.
+        offers: The admissible commands by verb: ``{"go to": ["fridge 1", …]}``; single words are under ``""``.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self.here: tuple[str, ...] = ()
+        self.held = ""
+        self.states: dict[str, list[str]] = {}
+        self.offers: dict[str, list[str]] = {}
+
+    @classmethod
+    def of(cls, turns: Iterable[tuple[str, Sequence[str]]]) -> "RoomMemory":
+        """After the given observations, each with the commands that were admissible then."""
+        memory = cls()
+        now: Sequence[str] = ()
+        for observation, admissible in turns:
+            memory.read(observation)
+            now = admissible
+        memory.stand(now)
+        return memory
+
+    def read(self, observation: str) -> None:
+        """Take in an observation."""
+        if match := _INTRO.search(observation):
+            self.places |= {name: Place(name) for name in _ENTITY.findall(match[1])}
+        for surface, inside, listed in _LISTED.findall(observation):
+            self._seen(surface or inside, _ENTITY.findall(listed))
+        for match in _CLOSED.finditer(observation):
+            self._place(match[1] or match[2]).status = "closed"
+        if match := _PICKED_UP.match(observation):
+            contents = self._place(match[2]).contents
+            contents[:] = [name for name in contents if name != match[1]]
+            self.held = match[1]
+        elif match := _PUT.match(observation):
+            self._place(match[2]).contents.append(match[1])
+            self.held = ""
+        elif match := _CHANGED.match(observation):
+            self._change(match[2], _STATES[match[1]])
+
+    def stand(self, admissible: Sequence[str]) -> None:
+        """Take in what can be done now, and with it where the agent stands."""
+        offers: defaultdict[str, list[str]] = defaultdict(list)
+        for command in admissible:
+            match = _ENTITY.search(command)
+            verb = command[: match.start()].rstrip() if match else ""
+            offers[verb].append(command[match.start() :] if match else command)
+        self.offers = dict(offers)
+        # What may be examined is where the agent stands, or in its hand: texts of the older release do not tell.
+        self.here = tuple(name for name in offers["examine"] if name in self.places)
+
+    def _place(self, name: str) -> Place:
+        return self.places.setdefault(name, Place(name))
+
+    def _seen(self, name: str, contents: list[str]) -> None:
+        if name in self.places or contents:
+            place = self._place(name)
+            place.status, place.contents = "open", contents
+
+    def _change(self, name: str, state: str) -> None:
+        opposite = {"hot": "cool", "cool": "hot"}.get(state)
+        kept = [each for each in self.states.get(name, []) if each not in (state, opposite)]
+        self.states[name] = [*kept, state]

@@ -1,0 +1,139 @@
+from itertools import pairwise
+
+import pytest
+
+from agentgym_prm.agents.prompts import PROMPTS, Encoder, Prompt
+from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.transcript import Chat, Message
+from agentgym_prm.types import Action, History, Step, Trajectory
+from tests.chat_models import chat_tokenizer
+
+INTRO = (
+    "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see a "
+    "fridge 1, and a desk 1.\n\nYour task is to: put a cool mug in desk."
+)
+STEPS = (
+    Step(INTRO, ("go to desk 1", "go to fridge 1", "look"), Action("go to fridge 1")),
+    Step("You arrive at fridge 1. The fridge 1 is closed.", ("open fridge 1",), Action("open fridge 1")),
+)
+HISTORY = History(
+    "put a cool mug in desk.",
+    "You open the fridge 1. The fridge 1 is open. In it, you see a mug 2, and a egg 1.",
+    ("close fridge 1", "examine fridge 1", "go to desk 1", "look", "take mug 2 from fridge 1"),
+    STEPS,
+)
+
+
+def test_the_memory_prompt_written_out():
+    (message,) = Prompt.load("memory").messages(HISTORY)
+    assert message == Message(
+        "user",
+        "task: put a cool mug in desk.\n"
+        " fridge 1: mug 2 egg 1\n"
+        " desk 1 ?\n"
+        "at: fridge 1\n"
+        "hand:\n"
+        "last: go to fridge 1; open fridge 1;\n"
+        "close: fridge 1\n"
+        "examine: fridge 1\n"
+        "go to: desk 1\n"
+        ": look\n"
+        "take: mug 2 from fridge 1\n",
+    )
+
+
+def test_the_bare_prompt_is_the_transcript():
+    messages = Prompt.load("bare").messages(HISTORY)
+    assert messages == (
+        Message("user", INTRO),
+        Message("assistant", "go to fridge 1"),
+        Message("user", STEPS[1].observation),
+        Message("assistant", "open fridge 1"),
+        Message("user", HISTORY.observation),
+    )
+
+
+def test_reason_action_lists_the_commands_of_each_turn():
+    messages = Prompt.load("reason_action").messages(HISTORY)
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert messages[1].content.startswith("TASK: put a cool mug in desk.\nOBSERVATION:\n-= Welcome")
+    assert messages[2].content == "REASON:\n\nACTION:\ngo to fridge 1"
+    assert messages[3].content.endswith("COMMANDS:\nopen fridge 1")
+    assert "TASK" not in messages[3].content
+
+
+def test_the_exploration_prompt_differs_in_its_instructions_only():
+    explore, plain = (Prompt.load(name).messages(HISTORY) for name in ("exploration", "reason_action"))
+    assert "hypothesis" in explore[0].content
+    assert explore[1:] == plain[1:]
+
+
+def test_what_the_model_wrote_is_shown_rather_than_what_it_meant():
+    step = Step("x", (), Action("look", reply="ACTION: Look!!", token_ids=(1,)))
+    messages = Prompt.load("reason_action").messages(History("t", "y", (), (step,)))
+    assert messages[2].content == "ACTION: Look!!"
+
+
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "memory"])
+def test_earlier_messages_never_change(name):
+    prompt = Prompt.load(name)
+    trajectory = Trajectory("put a cool mug in desk.", 0, (*STEPS, Step(HISTORY.observation, (), Action("look"))), "")
+    shown = [prompt.messages(history) for history in trajectory.histories()]
+    for before, after in pairwise(shown):
+        assert after[: len(before)] == before
+
+
+def test_a_window_drops_whole_oldest_turns_and_says_how_many():
+    prompt = Prompt.load("bare", max_turns=2)
+    messages = prompt.messages(HISTORY)
+    assert prompt.dropped(HISTORY) == 1
+    assert [message.role for message in messages] == ["user", "assistant", "user"]
+    assert messages[0].content == (
+        "Your task is to: put a cool mug in desk. (1 earlier turns are not shown.)\n" + STEPS[1].observation
+    )
+
+
+def test_a_template_of_ones_own_replaces_the_built_in_ones(tmp_path):
+    path = tmp_path / "mine.j2"
+    path.write_text(
+        '{% set style = "conversation" %}{% set reply_format = "xml" %}{% set commands = "verbatim" %}'
+        "{% block user %}{{ turn }}: {{ observation }}{% endblock %}"
+    )
+    prompt = Prompt.load(path)
+    assert (prompt.name, prompt.style, prompt.reply_format.name) == ("mine", "conversation", "xml")
+    assert prompt.messages(History("t", "hello")) == (Message("user", "0: hello"),)
+    assert prompt.parse("<answer>Oslo</answer>").command == "<answer>Oslo</answer>"
+
+
+def test_wrong_prompts_are_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'memory'"):
+        Prompt.load("memori")
+    with pytest.raises(UnknownNameError, match="style"):
+        Prompt("x", '{% set style = "chat" %}{% block user %}{% endblock %}')
+    with pytest.raises(ValueError, match="block 'user'"):
+        Prompt("x", '{% set style = "state" %}{% set reply_format = "bare" %}{% set commands = "verbatim" %}')
+    with pytest.raises(ValueError, match="max_turns"):
+        Prompt.load("bare", max_turns=0)
+
+
+def test_a_state_prompt_makes_one_transcript_a_turn():
+    encoder = Encoder(Prompt.load("memory"), Chat(chat_tokenizer()))
+    steps = tuple(Step(s.observation, s.admissible_commands, encoder.with_token_ids(s.action)) for s in STEPS)
+    transcripts = encoder.trajectory(Trajectory("t", 0, steps, ""))
+    assert [transcript.reason for transcript in transcripts] == ["first", "prompt"]
+    for turn, (transcript, step) in enumerate(zip(transcripts, steps, strict=True)):
+        actions = [i for i, mine in zip(transcript.token_ids, transcript.action_mask, strict=True) if mine]
+        assert tuple(actions) == step.action.token_ids
+        assert set(transcript.turn_index) == {turn}
+        sent = encoder.history(Trajectory("t", 0, steps, "").histories()[turn]).token_ids
+        assert transcript.token_ids == (*sent, *actions)
+
+
+def test_replies_are_encoded_for_demonstrations_only_and_only_once():
+    encoder = Encoder(Prompt.load("bare"), Chat(chat_tokenizer()))
+    with pytest.raises(ValueError, match="turn 0 has no token ids"):
+        encoder.trajectory(Trajectory("t", 0, STEPS, ""))
+    action = encoder.with_token_ids(Action("open door"))
+    assert chat_tokenizer().convert_ids_to_tokens(list(action.token_ids)) == ["open", " ", "door", "<|im_end|>"]
+    with pytest.raises(ValueError, match="was sampled"):
+        encoder.with_token_ids(action)
