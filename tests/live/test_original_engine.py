@@ -7,12 +7,13 @@ import pytest
 
 from agentgym_prm.envs.alfworld import ALFWorldEnv
 from agentgym_prm.envs.alfworld.engine import Engine
-from agentgym_prm.envs.alfworld.export import export_builtin_games
+from agentgym_prm.envs.alfworld.export import export_builtin_games, game_file
 from agentgym_prm.envs.alfworld.files import describe_record, open_games
 from agentgym_prm.envs.alfworld.game import Game
 from agentgym_prm.errors import GameFormatError
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
+from tests.envs.alfworld.house import describe as house_description
 from tests.live.original import Original
 from tests.live.walks import BiasedWalk
 
@@ -114,3 +115,30 @@ def test_a_file_with_another_grammar_is_refused_natively_and_played_by_the_origi
     _, info = env.reset(seed=0)
     env.step(info[InfoKey.ADMISSIBLE_COMMANDS][0])
     assert env.step("look")[0].startswith("Before you is the")
+
+
+SLICE = ["go to countertop 1", "take knife 1 from countertop 1", "slice apple 2 with knife 1"]
+SLICE += ["move knife 1 to countertop 1", "take apple 2 from countertop 1", "examine apple 2"]
+HEAT = ["go to microwave 1", "heat apple 2 with microwave 1", "examine apple 2"]
+CLEAN = ["go to sinkbasin 1", "clean apple 2 with sinkbasin 1", "examine apple 2"]
+COOL = ["go to fridge 1", "cool apple 2 with fridge 1", "examine apple 2"]
+LAMP = ["go to sidetable 1", "use desklamp 1", "use desklamp 1", "examine desklamp 1", "look"]
+BURNERS = ["go to stoveburner 2", "take pan 1 from stoveburner 2", "move pan 1 to stoveburner 1", "look"]
+BURNERS += ["take pan 1 from stoveburner 1", "move pan 1 to stoveburner 2", "look", "examine stoveburner 1"]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [SLICE + HEAT + CLEAN + COOL, SLICE + CLEAN + HEAT, SLICE + COOL + HEAT, SLICE + HEAT + COOL, LAMP, BURNERS],
+    ids=["hot-clean-cool", "clean-hot", "cool-hot", "hot-cool", "lamp", "burners"],
+)
+def test_the_hand_written_house_answers_as_in_the_original(commands):
+    """States that random walks seldom reach, and the house that the engine's own tests play in."""
+    record = game_file(house_description())
+    game = Game(describe_record(record, "house", "house"))
+    engine, original = Engine(), Original(record)
+    text, shown = engine.reset(game), original.reset()
+    for command in ["look", *commands]:
+        assert (text, engine.admissible_commands(), engine.won) == (shown.text, shown.admissible_commands, shown.won)
+        text, shown = engine.step(command), original.step(command)
+    assert (text, engine.admissible_commands()) == (shown.text, shown.admissible_commands)
