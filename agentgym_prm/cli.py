@@ -228,7 +228,8 @@ def eval_agents(
     _at_least_one(num_envs=num_envs, episodes=1 if episodes is None else episodes)
     _not_negative(first_seed=first_seed)
     players = list({player.name: player for player in (make_agent(name, seed) for name in agent)}.values())
-    games.make(1, players[0].name).close()  # whatever is wrong with the games shows before anything is written
+    for player in players:
+        games.make(1, player.name).close()  # whatever is wrong with the games shows before anything is written
     seeds = None if episodes is None else range(first_seed, first_seed + episodes)
     folder = _run_dir(run_dir, "eval", resume)
     reports = []

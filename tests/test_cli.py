@@ -134,3 +134,13 @@ def test_a_wrong_argument_leaves_no_run_directory_behind():
 def test_an_agent_named_twice_is_evaluated_once(capsys):
     assert run("eval", "--agent", "expert", "handcoded", "--episodes", "2", "--difficulty", "small") == 0
     assert capsys.readouterr().out.startswith("task type")  # one agent: its own table, no comparison
+
+
+def test_every_agents_environment_is_tried_before_anything_is_written(capsys, monkeypatch):
+    def refuse(name, engine, walkthrough):
+        raise ValueError(f"no {name} here")
+
+    monkeypatch.setattr("agentgym_prm.envs.alfworld.env.make_expert", refuse)
+    assert run("eval", "--agent", "random", "planner", "--episodes", "2", "--difficulty", "small") == 2
+    assert capsys.readouterr().err == "error: no planner here\n"
+    assert not Path("runs").exists()

@@ -259,6 +259,15 @@ def bits(mask: int) -> Iterator[int]:
         mask ^= lowest
 
 
+def class_of(name: str) -> str:
+    """The class in an entity's name.
+
+    >>> class_of("drawer 10")
+    'drawer'
+    """
+    return name.rpartition(" ")[0]
+
+
 def _mask(ids: tuple[str, ...], members: set[str]) -> int:
     return sum(1 << i for i, entity in enumerate(ids) if entity in members)
 

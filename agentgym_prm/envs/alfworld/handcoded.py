@@ -18,6 +18,7 @@ from functools import cache
 from statistics import fmean
 from typing import Final
 
+from agentgym_prm.envs.alfworld.game import class_of
 from agentgym_prm.envs.alfworld.task import TaskSentence, parse_task
 
 _DOORS: Final = frozenset({"cabinet", "drawer", "fridge", "microwave", "safe"})
@@ -301,11 +302,6 @@ def natural(name: str) -> tuple[str, int]:
     """Sort key that puts ``"drawer 10"`` behind ``"drawer 9"``."""
     kind, _, number = name.rpartition(" ")
     return kind, int(number)
-
-
-def class_of(name: str) -> str:
-    """``"drawer"`` for ``"drawer 10"``."""
-    return name.rpartition(" ")[0]
 
 
 def _placements() -> Mapping[str, Mapping[str, float]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from agentgym_prm.envs.alfworld.game import Game, bits
+from agentgym_prm.envs.alfworld.game import Game, bits, class_of
 
 PRIORS_FILE: Final = Path(__file__).with_name("priors.json")
 _DIGITS: Final = 3
@@ -41,10 +41,10 @@ def count_placements(games: Iterable[Game]) -> dict[str, dict[str, float]]:
     placed: defaultdict[str, Counter[str]] = defaultdict(Counter)
     receptacles: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for game in games:
-        kinds = [_class_of(name) for name in game.object_names]
+        kinds = [class_of(name) for name in game.object_names]
         present = set(kinds)
         for name, contents, accepts in zip(game.receptacle_names, game.start_contents, game.accepts, strict=True):
-            place = _class_of(name)
+            place = class_of(name)
             for kind in present:
                 receptacles[kind][place] += 1
             for kind in {kinds[o] for o in bits(contents | accepts)}:
@@ -55,10 +55,6 @@ def count_placements(games: Iterable[Game]) -> dict[str, dict[str, float]]:
         kind: {place: float(f"{row[place] / receptacles[kind][place]:.{_DIGITS}g}") for place in sorted(row)}
         for kind, row in sorted(placed.items())
     }
-
-
-def _class_of(name: str) -> str:
-    return name.rpartition(" ")[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
