@@ -94,6 +94,16 @@ class QTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionValues:
+    """Actions after one history, each with its value and how many returns that is the mean of."""
+
+    history: History
+    actions: tuple[Action, ...]
+    values: tuple[float, ...]
+    visits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VTarget:
     """Mean return of ``visits`` identical histories; the history is the first visit's."""
 
@@ -115,6 +125,22 @@ def q_targets(trajectories: Iterable[Trajectory], gamma: float = GAMMA, *, signe
     return [
         QTarget(trajectory.history(turn), trajectory.steps[turn].action, value, visits)
         for (trajectory, turn), value, visits in _means(trajectories, gamma, signed=signed, with_action=True)
+    ]
+
+
+def by_history(targets: Iterable[QTarget]) -> list[ActionValues]:
+    """Q targets gathered by their history, in order of first occurrence."""
+    groups: dict[int, list[QTarget]] = {}
+    for target in targets:
+        groups.setdefault(history_key(target.history), []).append(target)
+    return [
+        ActionValues(
+            history=group[0].history,
+            actions=tuple(target.action for target in group),
+            values=tuple(target.value for target in group),
+            visits=tuple(target.visits for target in group),
+        )
+        for group in groups.values()
     ]
 
 
