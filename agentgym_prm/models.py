@@ -83,6 +83,8 @@ class TinyConfig:
     """Most tokens of the vocabulary, the 256 bytes and the special ones included."""
     joint_names: bool = False
     """One token for a name with its number (fridge 1): shorter, but learned half as well (benchmarks/sft_tiny.py)."""
+    mimetic: bool = True
+    """Start with heads that look for tokens like their own and copy them, instead of heads that look anywhere."""
     seed: int = 0
     """Seed of the weights."""
 
@@ -104,12 +106,62 @@ def load_model(config: ModelConfig) -> LoadedModel:
     """
     with needs_extra("train"):
         from transformers import AutoModelForCausalLM
+    return _load(config, AutoModelForCausalLM)
+
+
+def load_reward_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
+    """Load a model with one number as output, and its tokenizer: a folder of one, or the body of any causal LM.
+
+    The head of a body that had none starts with standard deviation ``1 / sqrt(hidden + 1)``, drawn from ``seed``
+    (arXiv:2502.10325); dropout is off.
+
+    Raises:
+        ValueError: The model's head is not one linear layer named ``score`` with one output, or as for ``load_model``.
+        OSError: No such model, from the Hugging Face libraries.
+    """
+    with needs_extra("train"):
+        from transformers import AutoModelForSequenceClassification
+    loaded = _load(config, AutoModelForSequenceClassification, num_labels=1)
+    head = getattr(unwrapped(loaded.model), "score", None)
+    if not isinstance(getattr(head, "original_module", head), torch.nn.Module) or loaded.model.config.num_labels != 1:
+        raise ValueError(f"{config.model} has no sequence-classification form with one output in a layer named 'score'")
+    loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
+    for module in loaded.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if not _has_head(config.model):
+        hidden = loaded.model.config.get_text_config().hidden_size
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in loaded.model.named_parameters():
+                if "score" in name.split("."):
+                    weight.copy_(torch.randn(weight.shape, generator=generator) / (hidden + 1) ** 0.5)
+    return loaded
+
+
+def unwrapped(model: Any) -> Any:
+    """The Hugging Face model inside LoRA adapters, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _has_head(name_or_path: str) -> bool:
+    """Whether a model was saved with the head of a sequence classifier, in a folder or on the hub."""
+    with needs_extra("train"):
+        from transformers import AutoConfig
+    if (Path(name_or_path) / "adapter_config.json").is_file():
+        return True
+    architectures = AutoConfig.from_pretrained(name_or_path).architectures or ()
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
+
+
+def _load(config: ModelConfig, auto_class: Any, **settings: Any) -> LoadedModel:
     folder = Path(config.model)
     is_adapter = (folder / "adapter_config.json").is_file()
     base = _base_of(folder) if is_adapter else config.model
-    options = {"attn_implementation": config.attention} if config.attention else {}
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, dtype="auto" if config.dtype == "auto" else getattr(torch, config.dtype), **options
+    if config.attention:
+        settings["attn_implementation"] = config.attention
+    model: Any = auto_class.from_pretrained(
+        base, dtype="auto" if config.dtype == "auto" else getattr(torch, config.dtype), **settings
     )
     model.to(chosen_device(config.device))
     if is_adapter:
@@ -117,7 +169,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
             from peft import PeftModel
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     if config.lora_rank:
-        model = _with_lora(model, config)
+        model = _with_lora(model, config, "SEQ_CLS" if "num_labels" in settings else "CAUSAL_LM")
     if config.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         if config.lora_rank or is_adapter:
@@ -196,10 +248,28 @@ def build_tiny(folder: str | Path, texts: Iterable[str], config: TinyConfig | No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model: Any = LlamaForCausalLM(shape)
+        if config.mimetic:
+            for layer in model.model.layers:
+                _start_mimetic(layer.self_attn)
     path = Path(folder)
     tokenizer.save_pretrained(path)
     model.save_pretrained(path)  # last, so that a folder with config.json is complete
     return path
+
+
+def _start_mimetic(attention: Any) -> None:
+    """Let a layer attend to tokens like the present one, and pass on what it finds there.
+
+    Queries equal keys, so that equal tokens match, and the output undoes what the values do, scaled to a quarter. After
+    arXiv:2305.09828 (mimetic initialisation), which found this form in trained models. Copying a name from the prompt
+    is what tiny models learn last; started like this they learn it sooner (benchmarks/sft_tiny.py).
+    """
+    size = attention.q_proj.weight.shape[0]
+    with torch.no_grad():
+        keys = torch.randn(size, size) / size**0.5
+        values = torch.linalg.qr(torch.randn(size, size))[0] / 2
+        for projection, weight in (("q_proj", keys), ("k_proj", keys), ("v_proj", values), ("o_proj", values.T)):
+            getattr(attention, projection).weight.copy_(weight)
 
 
 def build_tokenizer(texts: Iterable[str], *, vocab_size: int = 4096, joint_names: bool = True) -> Any:
@@ -255,7 +325,7 @@ def _frequent(texts: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))
 
 
-def _with_lora(model: Any, config: ModelConfig) -> Any:
+def _with_lora(model: Any, config: ModelConfig, task_type: str) -> Any:
     with needs_extra("train"):
         from peft import LoraConfig, get_peft_model
     return get_peft_model(
@@ -265,7 +335,7 @@ def _with_lora(model: Any, config: ModelConfig) -> Any:
             lora_alpha=config.lora_alpha,
             lora_dropout=config.lora_dropout,
             target_modules="all-linear",
-            task_type="CAUSAL_LM",
+            task_type=task_type,
         ),
     )
 

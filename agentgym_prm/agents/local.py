@@ -13,7 +13,7 @@ Draws depend on (seed, episode seed, episode, turn, candidate) and not on the ba
 computed once and shared by its samples or its commands.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
@@ -25,6 +25,7 @@ from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
 from agentgym_prm.draws import uniform
 from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, takes_any_mask
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import PARSE_ERROR, Action, History
 
@@ -46,44 +47,6 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop_reason: str = ""
-
-
-@dataclass(slots=True)
-class _Tree:
-    """Replies that share their beginnings: the last token of each needs no node, nothing comes after it.
-
-    ``paths`` has, for each token of each reply, the place that predicts it: 0 for the prompt, node index + 1 else.
-    """
-
-    tokens: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    paths: list[list[int]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, replies: Sequence[Sequence[int]]) -> "_Tree":
-        tree = cls()
-        known: dict[tuple[int, int], int] = {}
-        for reply in replies:
-            path = [0]
-            for depth, token in enumerate(reply[:-1]):
-                key = (path[-1], token)
-                if key not in known:
-                    tree.tokens.append(token)
-                    tree.depths.append(depth)
-                    tree.parents.append(path[-1])
-                    known[key] = len(tree.tokens)
-                path.append(known[key])
-            tree.paths.append(path)
-        return tree
-
-    def ancestors(self) -> NDArray[np.bool_]:
-        """Which nodes each node sees: itself and those on its way from the prompt."""
-        sees = np.eye(len(self.tokens), dtype=np.bool_)
-        for node, parent in enumerate(self.parents):
-            if parent:
-                sees[node] |= sees[parent - 1]
-        return sees
 
 
 class LocalAgent(Agent):
@@ -146,7 +109,7 @@ class LocalAgent(Agent):
         self.encoder = Encoder(self.prompt, Chat(tokenizer, _stop_ids(model, tokenizer)), max_prompt_tokens)
         self._max_new_tokens, self._stop, self._seed = max_new_tokens, tuple(stop), seed
         self._batch_tokens = batch_tokens
-        self._scoring = scoring or ("packed" if _takes_any_mask(model) else "cached")
+        self._scoring = scoring or ("packed" if takes_any_mask(model) else "cached")
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
@@ -158,7 +121,7 @@ class LocalAgent(Agent):
         self.model.eval()
         try:
             with torch.inference_mode():
-                for batch in self._batches([len(each.token_ids) for each in encoded]):
+                for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
                     shown = [histories[index] for index in batch], [encoded[index] for index in batch]
                     sampled = self._generate(*shown, n) if self.mode == "generate" else self._choose(*shown, n)
                     for index, candidates in zip(batch, sampled, strict=True):
@@ -176,23 +139,12 @@ class LocalAgent(Agent):
         encoded = [self.encoder.history(history) for history in histories]
         scores: list[list[float]] = [[] for _ in histories]
         with torch.inference_mode():
-            for batch in self._batches([len(each.token_ids) for each in encoded]):
+            for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
                 replies = [self._replies(histories[index]) for index in batch]
                 scored = self._score([encoded[index].token_ids for index in batch], replies)
                 for index, logprobs in zip(batch, scored, strict=True):
                     scores[index] = [sum(each) for each in logprobs]
         return scores
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices in batches of similar length, of at most ``batch_tokens`` tokens with padding."""
-        batch: list[int] = []
-        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            if batch and lengths[batch[0]] * (len(batch) + 1) > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     # --- generate ---
 
@@ -312,30 +264,15 @@ class LocalAgent(Agent):
 
     def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
         """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
-        trees = [_Tree.of(group) for group in replies]
-        ids, mask = self._padded(prompts)
-        start, width = ids.shape[1], max(len(tree.tokens) for tree in trees)
-        nodes = torch.full((len(trees), width), self._pad)
-        depths = torch.zeros_like(nodes)
-        sees = torch.zeros((len(trees), start + width, start + width), dtype=torch.bool)
-        sees[:, :, :start] = mask[:, None, :].bool()
-        sees[:, :start, :start] &= torch.ones((start, start), dtype=torch.bool).tril()
-        for row, tree in enumerate(trees):
-            count = len(tree.tokens)
-            nodes[row, :count] = torch.tensor(tree.tokens, dtype=torch.long)
-            depths[row, :count] = torch.tensor(tree.depths, dtype=torch.long)
-            sees[row, start : start + count, start : start + count] = torch.from_numpy(tree.ancestors())
-        lengths = mask.sum(1, keepdim=True)
-        positions = torch.cat([(mask.cumsum(1) - 1).clamp(min=0), lengths + depths], 1)
-        dtype, device = self.model.dtype, self.model.device
-        # The least number rather than minus infinity: rows of padding see nothing, and would be NaN.
-        hidden = torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
+        # The last token of each reply needs no node: nothing comes after it.
+        trees = [ReplyTree.of([reply[:-1] for reply in group]) for group in replies]
+        packed = pack(prompts, trees, pad_id=self._pad, dtype=self.model.dtype).to(self.model.device)
         output = self.model(
-            input_ids=torch.cat([ids, nodes], 1).to(device),
-            attention_mask=hidden.to(device),
-            position_ids=positions.to(device),
+            input_ids=packed.input_ids,
+            attention_mask=packed.attention_mask,
+            position_ids=packed.position_ids,
             use_cache=False,
-            logits_to_keep=width + 1,
+            logits_to_keep=packed.tree_width + 1,
         )
         logprobs = torch.log_softmax(output.logits.float(), -1)
         rows = [row for row, group in enumerate(replies) for reply in group for _ in reply]
@@ -377,22 +314,13 @@ class LocalAgent(Agent):
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
         """Logits after each prompt, the keys and values, and the attention mask; padding is on the left."""
-        ids, mask = self._padded(prompts)
+        ids, mask = pad_left(prompts, self._pad)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = self.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
         )
         return output.logits[:, -1], output.past_key_values, mask
-
-    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self._pad)
-        mask = torch.zeros_like(ids)
-        for place, prompt in enumerate(prompts):
-            ids[place, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[place, longest - len(prompt) :] = 1
-        return ids, mask
 
     def _uniform(self, history: History, candidate: int, position: int) -> float:
         return uniform(self._seed, history.seed, history.episode, len(history.steps), candidate, position)
@@ -418,17 +346,6 @@ def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tens
     cumulative = probabilities.cumsum(-1)
     drawn = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True)[:, 0]
     return drawn.clamp(max=probabilities.shape[-1] - 1)
-
-
-def _takes_any_mask(model: Any) -> bool:
-    """Whether attention follows a mask of any form: not in flash attention, sliding windows or recurrent layers."""
-    config = model.config
-    windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    return config._attn_implementation in ("eager", "sdpa") and not windowed and not _recurrent(config)
-
-
-def _recurrent(config: Any) -> bool:
-    return getattr(config, "sliding_window", None) is not None or hasattr(config, "state_size")
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 from tqdm import tqdm
 
 from agentgym_prm.agents.prompts import Encoder
+from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer, warm_cosine
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
 from agentgym_prm.types import INJECTED, Trajectory
 
@@ -52,8 +53,10 @@ class SFTConfig:
     """Share of the steps in which the learning rate rises from 0."""
     final_learning_rate: float = 0.0
     """Share of learning_rate that the cosine ends at."""
+    optimizer: str = "adamw"
+    """adamw, or muon for models from scratch (see optim.py)."""
     weight_decay: float = 0.0
-    """AdamW's weight decay; not on vectors (norms, biases)."""
+    """Weight decay; not on vectors (norms, biases)."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     precision: str = "float32"
@@ -76,6 +79,8 @@ class SFTConfig:
         for name in ("warmup", "final_learning_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownNameError.of("optimizer", self.optimizer, OPTIMIZERS)
         if self.precision not in PRECISIONS:
             raise UnknownNameError.of("precision", self.precision, PRECISIONS)
 
@@ -159,6 +164,7 @@ def sft(
         raise ValueError("no examples: nothing to imitate")
     run = _Run(model, examples, config, Path(run_dir) if run_dir is not None else None)
     run.start(resume=resume)
+    lengths = [len(each.token_ids) for each in examples]
     batches: list[list[int]] = []
     epoch = -1
     was_training = model.training
@@ -170,7 +176,7 @@ def sft(
             while run.step < run.total:
                 if run.step // run.per_epoch != epoch:
                     epoch = run.step // run.per_epoch
-                    batches = shuffled_batches([len(each.token_ids) for each in examples], config, epoch)
+                    batches = shuffled_batches(lengths, config.batch_size, config.seed, epoch)
                 run.train_on([examples[index] for index in batches[run.step % run.per_epoch]], pad_id)
                 bar.update()
                 if after_step is not None:
@@ -180,34 +186,20 @@ def sft(
     return run.report()
 
 
-def shuffled_batches(lengths: Sequence[int], config: SFTConfig, epoch: int) -> list[list[int]]:
+def shuffled_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """The batches of an epoch, as indices: random, but with examples of similar length together.
 
     Examples are shuffled, sorted by length within buckets of 16 batches, cut, and the batches shuffled again.
     """
-    rng = random.Random(f"{config.seed}/{epoch}")
+    rng = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
-    size = config.batch_size * _BUCKET
+    size = batch_size * _BUCKET
     buckets = [sorted(order[i : i + size], key=lambda index: lengths[index]) for i in range(0, len(order), size)]
     ordered = [index for bucket in buckets for index in bucket]
-    batches = [ordered[i : i + config.batch_size] for i in range(0, len(ordered), config.batch_size)]
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
     rng.shuffle(batches)
     return batches
-
-
-def learning_rate(step: int, total: int, config: SFTConfig) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then half a cosine.
-
-    >>> config = SFTConfig(learning_rate=1.0, warmup=0.2)
-    >>> [round(learning_rate(step, 10, config), 2) for step in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.04]
-    """
-    warm = math.ceil(config.warmup * total)
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    share = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-    return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * share)
 
 
 def action_loss(model: Any, batch: Sequence[Example], pad_id: int = 0) -> tuple[torch.Tensor, int]:
@@ -243,10 +235,9 @@ class _Run:
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.recent_loss, self.recent_tokens, self.loss = 0.0, 0, math.nan
         self.parameters = [each for each in model.parameters() if each.requires_grad]
-        matrices = [each for each in self.parameters if each.ndim > 1]
-        vectors = [each for each in self.parameters if each.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+        self.optimizer = make_optimizer(
+            model.named_parameters(), config.optimizer, config.learning_rate, config.weight_decay
+        )
         lengths = [len(each.token_ids) for each in examples]
         self.identity = {"config": asdict(config), "examples": len(examples), "tokens": sum(lengths)}
 
@@ -268,7 +259,7 @@ class _Run:
     def train_on(self, batch: Sequence[Example], pad_id: int) -> None:
         started = time.perf_counter()
         config = self.config
-        rate = learning_rate(self.step, self.total, config)
+        rate = config.learning_rate * warm_cosine(self.step, self.total, config.warmup, config.final_learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         mixed = config.precision == "bfloat16"

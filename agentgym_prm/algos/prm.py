@@ -1,0 +1,411 @@
+"""Training of process reward models and value models, by Hugging Face's ``Trainer``.
+
+==================  ==================================================================  ===========================
+``loss``            what is learned                                                     examples from
+==================  ==================================================================  ===========================
+``soft_bce``        cross-entropy of ``sigmoid(score)`` with Q (or V) in [0, 1]         ``q_examples, v_examples``
+``squared_error``   ``(score - Q) ** 2``                                                ``q_examples, v_examples``
+``bradley_terry``   ``-log sigmoid(s_a - s_b)`` where ``Q_a > Q_b + margin``            ``q_examples``
+``inverse``         cross-entropy of ``sigmoid(Q(h,a) - gamma Q(h',a'))`` with 1 for    ``inverse_reward_examples``
+                    demonstrations and 0 for rollouts
+==================  ==================================================================  ===========================
+
+Source: arXiv:2502.10325: learning rate 5e-5, one epoch, batch 64, soft cross-entropy. Added to it here: ``contrast``,
+the weight of the Bradley-Terry term beside another loss. Most of what Q varies by is how good the *history* is;
+Best-of-N asks only which *action* is better after it, and a loss on the level alone learns that late or never.
+
+An example is a history with all its judged actions, so that a prompt is read once for all of them; ``batch_size``
+counts histories. ``Trainer`` brings several GPUs, mixed precision and accumulation; a killed run continues from its
+newest whole checkpoint and ends, on a CPU, with the same parameters as an uninterrupted one.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tqdm import tqdm
+
+from agentgym_prm.algos.losses import bradley_terry, implicit_reward, soft_bce, squared_error
+from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer, warm_cosine
+from agentgym_prm.algos.sft import METRICS, PRECISIONS, shuffled_batches
+from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
+from agentgym_prm.rewards.inverse import InverseExample
+from agentgym_prm.rewards.prm import Asked, ProcessRewardModel, collate
+from agentgym_prm.rewards.targets import GAMMA, PREFERENCE_MARGIN, ActionValues, VTarget, check_gamma
+
+with needs_extra("train"):
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+LOSSES: Final = ("soft_bce", "squared_error", "bradley_terry", "inverse")
+_WHOLE: Final = "whole"
+"""Marks a checkpoint that was written to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PRMConfig:
+    """Settings of reward model training."""
+
+    loss: str = "soft_bce"
+    """soft_bce, squared_error, bradley_terry or inverse."""
+    contrast: float = 0.0
+    """Weight of the Bradley-Terry term that is added to soft_bce or squared_error."""
+    margin: float = PREFERENCE_MARGIN
+    """Pairs of actions count whose Q differ by more than this."""
+    gamma: float = GAMMA
+    """Discount of the inverse loss."""
+    learning_rate: float = 5e-5
+    """Highest learning rate."""
+    epochs: int = 1
+    """Passes over the histories."""
+    batch_size: int = 64
+    """Histories a step, on each device."""
+    warmup: float = 0.03
+    """Share of the steps in which the learning rate rises from 0."""
+    final_learning_rate: float = 0.0
+    """Share of learning_rate that the cosine ends at."""
+    optimizer: str = "adamw"
+    """adamw, or muon for models from scratch (see optim.py)."""
+    weight_decay: float = 0.0
+    """Weight decay; not on vectors (norms, biases)."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    precision: str = "float32"
+    """float32, or bfloat16 for autocast in the forward pass (the weights keep their type)."""
+    seed: int = 0
+    """Order of the histories."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UnknownNameError.of("loss", self.loss, LOSSES)
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownNameError.of("optimizer", self.optimizer, OPTIMIZERS)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError.of("precision", self.precision, PRECISIONS)
+        check_gamma(self.gamma)
+        for name in ("epochs", "batch_size", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("contrast", "margin"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.contrast and self.loss not in ("soft_bce", "squared_error"):
+            raise ValueError(f"contrast is added to soft_bce or squared_error, not to {self.loss}")
+
+
+class RewardExample(NamedTuple):
+    """What is asked of the network, and what it should answer.
+
+    ``asked`` is the history with its replies, in the inverse loss followed by the next history with the next reply.
+    """
+
+    asked: tuple[Asked, ...]
+    targets: tuple[float, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PRMReport:
+    """What a run did. ``loss`` is the mean of the last logged steps."""
+
+    steps: int
+    examples: int
+    loss: float
+
+
+def q_examples(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> list[RewardExample]:
+    """Each history with all its actions; a value weighs the same however many returns it is the mean of."""
+    return [
+        RewardExample((prm.asked(group.history, group.actions),), group.values, (1.0,) * len(group.actions))
+        for group in groups
+    ]
+
+
+def v_examples(prm: ProcessRewardModel, targets: Sequence[VTarget]) -> list[RewardExample]:
+    """Each history alone, for a value model."""
+    return [RewardExample((prm.asked(target.history),), (target.value,), (1.0,)) for target in targets]
+
+
+def inverse_reward_examples(prm: ProcessRewardModel, examples: Sequence[InverseExample]) -> list[RewardExample]:
+    """Each step with the one after it; what ``rewards.inverse.inverse_examples`` gives."""
+    made = []
+    for example in examples:
+        asked = [prm.asked(example.history, (example.action,))]
+        if example.next_history is not None and example.next_action is not None:
+            asked.append(prm.asked(example.next_history, (example.next_action,)))
+        made.append(RewardExample(tuple(asked), (float(example.label),), (1.0,)))
+    return made
+
+
+def train_prm(
+    prm: ProcessRewardModel,
+    examples: Sequence[RewardExample],
+    config: PRMConfig,
+    *,
+    run_dir: str | Path,
+    resume: bool = False,
+    progress: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PRMReport:
+    """Train ``prm`` in place.
+
+    Args:
+        prm: An untrained or trained reward model; its trainable parameters are updated.
+        examples: As ``q_examples``, ``v_examples`` or ``inverse_reward_examples`` make them; the same ones in the same
+            order when resuming.
+        config: Settings.
+        run_dir: Folder for ``metrics.jsonl`` and ``checkpoints/``.
+        resume: Continue from the newest whole checkpoint, if there is one.
+        progress: Show a progress bar.
+        callbacks: Further callbacks of ``Trainer``.
+
+    Raises:
+        FileExistsError: ``run_dir`` holds a training run and ``resume`` is false.
+        StoreError: The checkpoint belongs to other settings or examples.
+        ValueError: No examples, or their kind does not fit the loss.
+    """
+    _check_examples(examples, config)
+    folder = Path(run_dir)
+    checkpoints = folder / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume and ((folder / METRICS).exists() or checkpoints.exists()):
+        raise FileExistsError(f"{folder} holds a training run: resume it, or choose another run directory")
+    identity = {"config": asdict(config), "examples": len(examples), "tokens": sum(map(_places, examples))}
+    newest = _newest_whole(checkpoints, identity)
+    log = _Log(folder / METRICS, after=int(newest.name.rpartition("-")[2]) if newest else 0)
+    trainer = _RewardTrainer(prm, examples, config, checkpoints, log)
+    trainer.remove_callback(_printer())
+    for callback in (log, _MarkWhole(identity), *((_Bar(),) if progress else ()), *callbacks):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    prm.model.eval()
+    return PRMReport(trainer.state.global_step, len(examples), log.loss)
+
+
+def _check_examples(examples: Sequence[RewardExample], config: PRMConfig) -> None:
+    if not examples:
+        raise ValueError("no examples: nothing to learn from")
+    steps = any(len(example.asked) > 1 for example in examples)
+    if steps != (config.loss == "inverse"):
+        raise ValueError(f"loss {config.loss!r} does not fit these examples (see the table in algos/prm.py)")
+    if config.loss in ("soft_bce", "inverse"):
+        low, high = (bound(value for each in examples for value in each.targets) for bound in (min, max))
+        if low < 0 or high > 1:
+            raise ValueError(f"targets of {config.loss} must be in [0, 1], got {low:g} to {high:g}")
+
+
+def _places(example: RewardExample) -> int:
+    return sum(len(each.prompt) + sum(map(len, each.replies)) for each in example.asked)
+
+
+# --- the batch and its loss ---
+
+
+def make_batch(examples: Sequence[RewardExample], prm: ProcessRewardModel, config: PRMConfig) -> dict[str, Any]:
+    """Tensors of a batch: inputs of ``RewardNet`` and, beside them, targets, pairs and who follows whom."""
+    asked = [each for example in examples for each in example.asked]
+    batch: dict[str, Any] = collate(asked, prm.model, int(prm.tokenizer.pad_token_id))
+    batch["targets"] = torch.tensor([value for example in examples for value in example.targets])
+    batch["weights"] = torch.tensor([weight for example in examples for weight in example.weights])
+    first = 0
+    pairs: list[tuple[int, int]] = []
+    present: list[int] = []
+    following: list[int] = []
+    for example in examples:
+        pairs += [
+            (first + better, first + worse)
+            for better, high in enumerate(example.targets)
+            for worse, low in enumerate(example.targets)
+            if high > low + config.margin
+        ]
+        count = len(example.targets)
+        present += range(first, first + count)
+        # In the inverse loss the next step's score comes right after the step's own; -1 says that there is none.
+        following.append(first + 1 if len(example.asked) > 1 else -1)
+        first += sum(len(each.replies) for each in example.asked)
+    batch["chosen"] = torch.tensor([chosen for chosen, _ in pairs], dtype=torch.long)
+    batch["rejected"] = torch.tensor([rejected for _, rejected in pairs], dtype=torch.long)
+    batch["present"] = torch.tensor(present)
+    batch["following"] = torch.tensor(following)
+    return batch
+
+
+def reward_loss(scores: torch.Tensor, batch: dict[str, Any], config: PRMConfig) -> torch.Tensor:
+    """The loss of a batch, given the network's output for all that it asks."""
+    if config.loss == "inverse":
+        following, present = batch["following"], batch["present"]
+        after = torch.where(following >= 0, scores[following.clamp(min=0)], 0.0)
+        rewards = implicit_reward(scores[present], after, config.gamma)
+        return soft_bce(rewards, batch["targets"], batch["weights"])
+    ranking = bradley_terry(scores, batch["chosen"], batch["rejected"])
+    if config.loss == "bradley_terry":
+        return ranking
+    level = soft_bce if config.loss == "soft_bce" else squared_error
+    return level(scores, batch["targets"], batch["weights"]) + config.contrast * ranking
+
+
+# --- Trainer ---
+
+_INPUTS: Final = ("input_ids", "attention_mask", "position_ids", "rows", "places")
+
+
+class _RewardTrainer(Trainer):
+    """Hugging Face's loop with our loss, our order of examples and our optimiser."""
+
+    def __init__(
+        self,
+        prm: ProcessRewardModel,
+        examples: Sequence[RewardExample],
+        config: PRMConfig,
+        folder: Path,
+        log: "_Log",
+    ) -> None:
+        self._examples, self._config, self._log = examples, config, log
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=config.batch_size,
+            max_grad_norm=config.max_grad_norm,
+            bf16=config.precision == "bfloat16",
+            seed=config.seed,
+            save_steps=config.checkpoint_every,
+            save_total_limit=2,  # the newest may be half written when a run is killed
+            logging_steps=config.log_every,
+            use_cpu=prm.model.device.type == "cpu",
+            dataloader_pin_memory=prm.model.device.type != "cpu",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            report_to="none",
+        )
+        super().__init__(
+            model=prm.net,
+            args=arguments,
+            train_dataset=examples,
+            data_collator=partial(make_batch, prm=prm, config=config),
+        )
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        scores = model(**{name: inputs[name] for name in _INPUTS})
+        loss = reward_loss(scores, inputs, self._config)
+        return (loss, {"scores": scores}) if return_outputs else loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        config = self._config
+        self.optimizer: torch.optim.Optimizer = make_optimizer(
+            self.model.named_parameters(), config.optimizer, config.learning_rate, config.weight_decay
+        )
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        config = self._config
+
+        def share(step: int) -> float:
+            return warm_cosine(step, num_training_steps, config.warmup, config.final_learning_rate)
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return _Buckets([_places(each) for each in self._examples], self._config)
+
+
+class _Buckets(torch.utils.data.Sampler[int]):
+    """Examples in random order, but those of a batch similar in length; another order every epoch."""
+
+    def __init__(self, lengths: Sequence[int], config: PRMConfig) -> None:
+        self._lengths, self._config, self._epoch = lengths, config, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        batches = shuffled_batches(self._lengths, self._config.batch_size, self._config.seed, self._epoch)
+        # A short batch in the middle would shift all that follow: it goes last.
+        batches.sort(key=len, reverse=True)
+        return iter([index for batch in batches for index in batch])
+
+
+class _Log(TrainerCallback):
+    """Writes what ``Trainer`` logs to ``metrics.jsonl``; lines after the checkpoint resumed from are dropped."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        self._path, self.loss = path, float("nan")
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= after]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        self.loss = float(logs["loss"])
+        line = {
+            "step": state.global_step,
+            "epoch": logs["epoch"],
+            "prm/loss": self.loss,
+            "prm/learning_rate": logs["learning_rate"],
+            "prm/grad_norm": float(logs["grad_norm"]),
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class _MarkWhole(TrainerCallback):
+    """Marks a checkpoint as whole once everything in it has been written, and says what it belongs to."""
+
+    def __init__(self, identity: dict[str, Any]) -> None:
+        self._identity = identity
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / _WHOLE).write_text(json.dumps(self._identity), encoding="utf-8")
+
+
+class _Bar(TrainerCallback):
+    """A progress bar like everybody else's."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="prm", disable=None)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.close()
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _newest_whole(checkpoints: Path, identity: dict[str, Any]) -> Path | None:
+    """The newest checkpoint that was written to its end; others are deleted.
+
+    Raises:
+        StoreError: It belongs to other settings or examples.
+    """
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / _WHOLE).exists() and (path / _WHOLE).read_text(encoding="utf-8")]
+    for path in set(found) - set(whole):
+        shutil.rmtree(path)
+    if not whole:
+        return None
+    owner = json.loads((whole[-1] / _WHOLE).read_text(encoding="utf-8"))
+    if owner != identity:
+        raise StoreError(f"{checkpoints} was started with {owner}, not {identity}")
+    return whole[-1]
