@@ -197,7 +197,7 @@ def _mcnemar(only_a: int, only_b: int) -> float:
     """Probability of a split at least as uneven when either side is as likely."""
     discordant = only_a + only_b
     tail = sum(math.comb(discordant, count) for count in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 @dataclass(frozen=True, slots=True)
