@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agentgym_prm.charts import Bin, Series, interval_bar, line_chart, nice_ticks, reliability_diagram
 from agentgym_prm.errors import MissingDependencyError, StoreError, UsageError
 from agentgym_prm.evaluate import evaluate
 from agentgym_prm.report import EPISODES, write_report
@@ -124,6 +123,7 @@ def pipeline(tmp_path):
     save(run / "eval" / "best_of_16", (trajectory(seed, seed != 0) for seed in range(10)))
     save(run / "eval" / "best_of_2", (trajectory(seed, seed < 5, kind="cool") for seed in range(20)))
     save(run / "rollout", [trajectory(0, True)])
+    save(run / "probe", [trajectory(0, True)])
     write_json(run / "config.json", {"settings": {"model": {"width": 64}, "seeds": list(range(1000))}})
     for stage, seconds in (("prm", 3725.0), ("sft", 4.25), ("demonstrations", 75.0)):
         write_json(
@@ -151,7 +151,8 @@ def test_a_whole_pipeline_shows_every_section(pipeline):
     assert page.headings() == {
         "Results", "Learning curves", "Quality of the step scorer", "Episodes", "Stages", "Settings",
     }  # fmt: skip
-    assert page.text.count("rollout") == 0  # nobody judged its episodes, and it is not done
+    assert "rollout" not in page.text  # nobody judged its episodes, and it is not done
+    assert "probe" not in page.text  # a pipeline's agents are below eval
 
 
 def test_the_table_of_results_by_hand(pipeline):
@@ -417,39 +418,3 @@ def test_without_jinja_the_extra_is_named(pipeline, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'agentgym_prm\[train\]'"):
         write_report(pipeline)
-
-
-def test_curves_lie_where_their_numbers_are():
-    # Axes run from 0 to 10 over 58..466 and from 0 to 1 over 250..12 pixels.
-    svg = line_chart([Series("a", [(0, 0.0), (5, 0.5), (10, 1.0)]), Series("b", [(10, 0.25)])], "step", "loss")
-    assert 'points="58.0,250.0 262.0,131.0 466.0,12.0"' in svg
-    assert 'points="466.0,190.5"' in svg
-    assert 'class="series-1"' in svg
-    texts = re.findall(r"<text[^>]*>(.*?)</text>", svg)
-    assert texts == ["0", "0.2", "0.4", "0.6", "0.8", "1", "0", "2", "4", "6", "8", "10", "step", "loss"]
-
-
-def test_a_reliability_diagram_shows_counts():
-    svg = reliability_diagram([Bin(0.0, 0.5, 20, 0.25, 0.5), Bin(0.5, 1.0, 12345, 0.75, 1.0)])
-    assert 'points="160.0,131.0 364.0,12.0"' in svg
-    assert "<title>12345 judgements</title>" in svg
-    assert ">12k<" in svg
-
-
-def test_an_interval_is_drawn_to_scale():
-    svg = interval_bar(0.25, 0.5, 1.0)
-    assert 'class="range" x1="32.0" y1="8.0" x2="116.0"' in svg
-    assert 'cx="60.0"' in svg
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (-3, 4, [-4, -2, 0, 2, 4]),
-        (10, 4000, [0, 1000, 2000, 3000, 4000]),
-        (0, 0, [0, 0.2]),
-    ],
-)
-def test_ticks_are_round_and_enclose_the_data(low, high, ticks):
-    assert nice_ticks(low, high) == pytest.approx(ticks)
