@@ -1,4 +1,5 @@
-"""How good an agent is: success with its interval, steps, score and grounding, overall and for each task type.
+"""How good an agent is: success with its interval, steps, score and grounding, overall and for each task type; and how
+much better than another one on the same episodes.
 
 Only the environment's outcome counts here, never a process reward. The interval is Wilson's score interval at 95 %,
 which stays inside [0, 1] and is honest for small samples and for success rates near the ends.
@@ -9,7 +10,7 @@ import json
 import math
 import platform
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -41,6 +42,7 @@ class EpisodeResult:
     score: float
     grounding: float
     goal_condition_success_rate: float
+    seed: int = 0
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> "EpisodeResult":
@@ -56,6 +58,7 @@ class EpisodeResult:
             score=float(last.get(InfoKey.SCORE, trajectory.outcome)),
             grounding=sum(valid) / len(valid),
             goal_condition_success_rate=float(last.get(InfoKey.GOAL_CONDITION_SUCCESS_RATE, won)),
+            seed=trajectory.seed,
         )
 
 
@@ -119,6 +122,82 @@ def wilson_interval(successes: int, trials: int, z: float = _Z_95) -> tuple[floa
     margin = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     # At the ends the formula gives 0 and 1 up to rounding.
     return (0.0 if successes == 0 else centre - margin), (1.0 if successes == trials else centre + margin)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """How much more often one agent wins than another on the same episodes; see ``paired_difference``."""
+
+    pairs: int
+    only_a: int
+    only_b: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_difference(
+    a: Sequence[Trajectory | EpisodeResult], b: Sequence[Trajectory | EpisodeResult]
+) -> PairedDifference:
+    """Success of ``a`` minus success of ``b`` on the seeds that both played.
+
+    The k-th episode of a seed in ``a`` is paired with the k-th of that seed in ``b``; episodes without a partner do not
+    count. The interval (95 %) is the normal approximation for the mean of the differences -1, 0 and 1. It is too narrow
+    while few pairs differ, and has no width when none does; the p-value, McNemar's exact one (two-sided), is exact
+    always.
+
+    Args:
+        a: Episodes of the one agent, on the same environment as ``b``.
+        b: Episodes of the other.
+
+    Returns:
+        ``difference = (only_a - only_b) / pairs`` in [-1, 1], where ``only_a`` pairs were won by ``a`` alone.
+
+    Raises:
+        ValueError: No seed occurs in both.
+
+    Source: R. G. Newcombe, Statistics in Medicine 17 (1998), p. 2635, method 1; Q. McNemar, Psychometrika 12 (1947).
+
+    >>> won, lost = (EpisodeResult("heat", won, 1, 0.0, 1.0, 0.0) for won in (True, False))
+    >>> paired = paired_difference([won, won, won, lost], [lost, lost, won, won])
+    >>> (paired.only_a, paired.only_b, paired.difference, paired.p_value)
+    (2, 1, 0.25, 1.0)
+    """
+    won_a, won_b = _won_by_seed(a), _won_by_seed(b)
+    differences = [int(won_a[key]) - int(won_b[key]) for key in won_a if key in won_b]
+    if not differences:
+        raise ValueError("no seed occurs in both: there is nothing to pair")
+    pairs, only_a, only_b = len(differences), differences.count(1), differences.count(-1)
+    mean = (only_a - only_b) / pairs
+    margin = _Z_95 * math.sqrt((only_a + only_b) / pairs - mean * mean) / math.sqrt(pairs)
+    return PairedDifference(
+        pairs=pairs,
+        only_a=only_a,
+        only_b=only_b,
+        difference=mean,
+        low=max(-1.0, mean - margin),
+        high=min(1.0, mean + margin),
+        p_value=_mcnemar(only_a, only_b),
+    )
+
+
+def _won_by_seed(episodes: Iterable[Trajectory | EpisodeResult]) -> dict[tuple[int, int], bool]:
+    """Whether each episode was won, by its seed and how often that seed occurred before."""
+    occurrences: Counter[int] = Counter()
+    won = {}
+    for episode in episodes:
+        result = EpisodeResult.of(episode) if isinstance(episode, Trajectory) else episode
+        won[result.seed, occurrences[result.seed]] = result.won
+        occurrences[result.seed] += 1
+    return won
+
+
+def _mcnemar(only_a: int, only_b: int) -> float:
+    """Probability of a split at least as uneven when either side is as likely."""
+    discordant = only_a + only_b
+    tail = sum(math.comb(discordant, count) for count in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 @dataclass(frozen=True, slots=True)

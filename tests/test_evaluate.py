@@ -9,7 +9,15 @@ import pytest
 from agentgym_prm.agents import ExpertAgent, RandomAgent
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import StoreError
-from agentgym_prm.evaluate import EpisodeResult, EvalReport, dated_run_dir, evaluate, summarise, wilson_interval
+from agentgym_prm.evaluate import (
+    EpisodeResult,
+    EvalReport,
+    dated_run_dir,
+    evaluate,
+    paired_difference,
+    summarise,
+    wilson_interval,
+)
 from agentgym_prm.store import read_trajectories
 from agentgym_prm.testing import ScriptedAgent, ScriptedEnv
 from agentgym_prm.types import Action, Step, Trajectory
@@ -78,6 +86,56 @@ def test_a_summary_by_hand():
     assert [result.steps for result in report.results] == [2, 4, 6]
     assert report.success_within(2) == pytest.approx(1 / 3)
     assert report.success_within(6) == pytest.approx(2 / 3)
+
+
+def results(outcomes: dict[int, bool]) -> list[EpisodeResult]:
+    return [EpisodeResult("heat", won, 1, float(won), 1.0, float(won), seed) for seed, won in outcomes.items()]
+
+
+def test_a_paired_difference_by_hand():
+    # Ten pairs: 4 won here alone, 1 won there alone, 3 by both, 2 by neither. Mean difference (4 - 1) / 10 = 0.3;
+    # variance 5/10 - 0.3^2 = 0.41, so the margin is 1.959964 * sqrt(0.41 / 10) = 0.396862.
+    # McNemar: 5 coin throws, at most 1 on one side: 2 * (1 + 5) / 32 = 0.375.
+    here = [True] * 4 + [False] + [True] * 3 + [False] * 2
+    there = [False] * 4 + [True] + [True] * 3 + [False] * 2
+    paired = paired_difference(results(dict(enumerate(here))), results(dict(enumerate(there))))
+    assert (paired.pairs, paired.only_a, paired.only_b) == (10, 4, 1)
+    assert paired.difference == pytest.approx(0.3)
+    assert (paired.low, paired.high) == (pytest.approx(-0.096862, abs=1e-6), pytest.approx(0.696862, abs=1e-6))
+    assert paired.p_value == 0.375
+
+
+def test_pairs_are_made_by_seed_and_not_by_place():
+    here = results({3: True, 1: False, 2: True})
+    there = results({7: True, 2: False, 1: True})  # seeds 1 and 2 are shared; 3 and 7 have no partner
+    paired = paired_difference(here, there)
+    assert (paired.pairs, paired.only_a, paired.only_b, paired.difference) == (2, 1, 1, 0.0)
+
+
+def test_a_repeated_seed_is_paired_in_order():
+    here = results({5: True}) + results({5: False}) + results({5: True})
+    there = results({5: True}) + results({5: True})
+    paired = paired_difference(here, there)
+    assert (paired.pairs, paired.only_a, paired.only_b) == (2, 0, 1)
+
+
+def test_trajectories_are_paired_like_their_results():
+    here = [trajectory(0, "heat", won=True, valid=[True]), trajectory(1, "heat", won=True, valid=[True])]
+    there = [trajectory(1, "heat", won=False, valid=[True]), trajectory(0, "heat", won=True, valid=[True])]
+    paired = paired_difference(here, there)
+    assert (paired.pairs, paired.only_a, paired.only_b) == (2, 1, 0)
+    assert paired == paired_difference([EpisodeResult.of(t) for t in here], [EpisodeResult.of(t) for t in there])
+
+
+def test_paired_differences_at_the_ends():
+    equal = paired_difference(results({0: True, 1: False}), results({0: True, 1: False}))
+    assert (equal.difference, equal.low, equal.high, equal.p_value) == (0.0, 0.0, 0.0, 1.0)
+    count = 1000
+    better = paired_difference(results(dict.fromkeys(range(count), True)), results(dict.fromkeys(range(count), False)))
+    assert (better.difference, better.low, better.high) == (1.0, 1.0, 1.0)
+    assert better.p_value == 2.0**-999
+    with pytest.raises(ValueError, match="no seed occurs in both"):
+        paired_difference(results({0: True}), results({1: True}))
 
 
 def test_no_episodes_is_an_error():

@@ -58,12 +58,13 @@ def test_public_names_are_sorted_and_pinned():
 
 
 def test_layers_import_only_downwards():
-    """types, transcript ← models, envs ← agents, rewards ← rollout, evaluate ← algos ← cli: imports point one way.
+    """types, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos ← cli: one way only.
 
-    Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent.
+    Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent. A report knows only
+    what runs leave on disk; its charts know nothing of the package.
     """
     package = Path(agentgym_prm.__file__).parent
-    late = ("rollout", "evaluate", "algos", "cli", "testing")
+    late = ("rollout", "evaluate", "report", "charts", "algos", "cli", "testing")
     forbidden = {
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
         "draws.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
@@ -77,9 +78,11 @@ def test_layers_import_only_downwards():
         "rewards": late,
         "rewards/core.py": ("agents", "envs"),
         "rewards/identity.py": ("agents", "envs"),
-        "rollout.py": ("models", "evaluate", "algos", "cli", "testing"),
-        "evaluate.py": ("models", "algos", "cli", "testing"),
-        "algos": ("cli", "testing"),
+        "rollout.py": ("models", "evaluate", "report", "charts", "algos", "cli", "testing"),
+        "evaluate.py": ("models", "report", "charts", "algos", "cli", "testing"),
+        "charts.py": ("types", "draws", "transcript", "models", "envs", "agents", "rewards", "store", *late),
+        "report.py": ("transcript", "models", "envs", "agents", "rewards", "rollout", "algos", "cli", "testing"),
+        "algos": ("report", "cli", "testing"),
     }
     for place, names in forbidden.items():
         paths = [package / place] if place.endswith(".py") else sorted((package / place).rglob("*.py"))
@@ -92,6 +95,10 @@ def test_layers_import_only_downwards():
 @pytest.mark.parametrize("module", ["agents", "agents.best_of_n", "rewards", "rewards.branching", "rewards.oracle"])
 def test_agents_and_rewards_can_be_imported_in_any_order(module):
     assert run(f"import agentgym_prm.{module}; print('ok')") == "ok\n"
+
+
+def test_importing_the_report_loads_no_jinja():
+    assert run("import sys, agentgym_prm.report; print('jinja2' in sys.modules)") == "False\n"
 
 
 def test_missing_polars_names_the_extra(monkeypatch, tmp_path):
