@@ -22,6 +22,8 @@ HEAVY = (
     "tyro",
     "pandas",
     "polars",
+    "sklearn",
+    "scipy",
 )
 
 
@@ -92,9 +94,21 @@ def test_layers_import_only_downwards():
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["agents", "agents.best_of_n", "rewards", "rewards.branching", "rewards.oracle"])
-def test_agents_and_rewards_can_be_imported_in_any_order(module):
-    assert run(f"import agentgym_prm.{module}; print('ok')") == "ok\n"
+@pytest.mark.parametrize(
+    "module",
+    [
+        "agents",
+        "agents.best_of_n",
+        "rewards",
+        "rewards.baselines",
+        "rewards.branching",
+        "rewards.oracle",
+        "rewards.quality",
+    ],
+)
+def test_agents_and_rewards_can_be_imported_in_any_order_and_load_no_heavy_library(module):
+    loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()
+    assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}
 
 
 def test_importing_the_report_loads_no_jinja():
