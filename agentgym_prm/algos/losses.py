@@ -31,6 +31,26 @@ def bradley_terry(scores_N: torch.Tensor, chosen_P: torch.Tensor, rejected_P: to
     return -F.logsigmoid(scores_N[chosen_P] - scores_N[rejected_P]).mean()
 
 
+def listwise(
+    scores_N: torch.Tensor, values_N: torch.Tensor, group_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Cross-entropy of ``softmax(score)`` with ``softmax(value / temperature)`` within each group, mean over groups.
+
+    ``group_N`` numbers the groups from 0. Source: ListNet (Cao et al., 2007), with a temperature.
+    """
+    targets_N = _log_softmax(values_N / temperature, group_N).exp()
+    losses_N = -targets_N * _log_softmax(scores_N, group_N)
+    return losses_N.sum() / (group_N.max() + 1)
+
+
+def _log_softmax(scores_N: torch.Tensor, group_N: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the softmax within each group."""
+    zeros_G = torch.zeros(int(group_N.max()) + 1, device=scores_N.device)
+    highest_G = zeros_G.scatter_reduce(0, group_N, scores_N.detach(), "amax", include_self=False)
+    shifted_N = scores_N - highest_G[group_N]
+    return shifted_N - zeros_G.scatter_add(0, group_N, shifted_N.exp()).log()[group_N]
+
+
 def implicit_reward(scores_N: torch.Tensor, following_N: torch.Tensor, gamma: float) -> torch.Tensor:
     """``Q(h, a) - gamma Q(h', a')``, shape ``(N,)``; ``following_N`` is 0 where the episode ends."""
     return scores_N - gamma * following_N

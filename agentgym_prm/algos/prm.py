@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
-from agentgym_prm.algos.losses import bradley_terry, implicit_reward, soft_bce, squared_error
+from agentgym_prm.algos.losses import bradley_terry, implicit_reward, listwise, soft_bce, squared_error
 from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer, warm_cosine
 from agentgym_prm.algos.sft import METRICS, PRECISIONS, shuffled_batches
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
@@ -54,6 +54,10 @@ class PRMConfig:
     """soft_bce, squared_error, bradley_terry or inverse."""
     contrast: float = 0.0
     """Weight of the Bradley-Terry term that is added to soft_bce or squared_error."""
+    listwise: float = 0.0
+    """Weight of the listwise term."""
+    temperature: float = 0.02
+    """Of the listwise targets."""
     margin: float = PREFERENCE_MARGIN
     """Pairs of actions count whose Q differ by more than this."""
     gamma: float = GAMMA
@@ -231,6 +235,7 @@ def make_batch(examples: Sequence[RewardExample], prm: ProcessRewardModel, confi
         # In the inverse loss the next step's score comes right after the step's own; -1 says that there is none.
         following.append(first + 1 if len(example.asked) > 1 else -1)
         first += sum(len(each.replies) for each in example.asked)
+    batch["group"] = torch.tensor([number for number, each in enumerate(examples) for _ in each.targets])
     batch["chosen"] = torch.tensor([chosen for chosen, _ in pairs], dtype=torch.long)
     batch["rejected"] = torch.tensor([rejected for _, rejected in pairs], dtype=torch.long)
     batch["present"] = torch.tensor(present)
@@ -249,7 +254,8 @@ def reward_loss(scores: torch.Tensor, batch: dict[str, Any], config: PRMConfig) 
     if config.loss == "bradley_terry":
         return ranking
     level = soft_bce if config.loss == "soft_bce" else squared_error
-    return level(scores, batch["targets"], batch["weights"]) + config.contrast * ranking
+    lists = listwise(scores, batch["targets"], batch["group"], config.temperature) if config.listwise else 0.0
+    return level(scores, batch["targets"], batch["weights"]) + config.contrast * ranking + config.listwise * lists
 
 
 # --- Trainer ---
