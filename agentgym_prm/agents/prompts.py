@@ -24,6 +24,7 @@ from typing import Any, Final
 from agentgym_prm.envs.alfworld.memory import RoomMemory
 from agentgym_prm.envs.parsing import CLEANERS, REPLY_FORMATS, ParsedReply, ReplyFormat, parse_reply
 from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.folding import HistoryFold
 from agentgym_prm.transcript import Chat, Message, Transcript, Turn, build_transcripts
 from agentgym_prm.types import Action, History, Trajectory
 
@@ -80,6 +81,10 @@ class Prompt:
         with needs_extra("train"):
             from jinja2 import Environment, StrictUndefined
         return Environment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
+
+    @cached_property
+    def _memories(self) -> HistoryFold[RoomMemory]:
+        return HistoryFold(RoomMemory.begin)
 
     def _variable(self, name: str) -> str:
         return self._settings.get(name, "")
@@ -147,8 +152,6 @@ class Prompt:
         return Message("user", text)
 
     def _state(self, history: History) -> str:
-        turns = [(step.observation, step.admissible_commands) for step in history.steps]
-        turns.append((history.observation, history.admissible_commands))
         return self._block(
             "user",
             task=history.task,
@@ -158,7 +161,7 @@ class Prompt:
             first=True,
             dropped=0,
             steps=history.steps,
-            memory=RoomMemory.of(turns),
+            memory=self._memories.of(history),
         )
 
     def _block(self, name: str, **values: Any) -> str:
