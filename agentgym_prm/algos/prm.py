@@ -23,7 +23,7 @@ newest whole checkpoint and ends, on a CPU, with the same parameters as an unint
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -196,6 +196,40 @@ def train_prm(
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     prm.model.eval()
     return PRMReport(trainer.state.global_step, len(examples), log.loss)
+
+
+def calibrate(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> None:
+    """Fit the scale and offset before the sigmoid to the values: Platt's scaling, with targets in [0, 1].
+
+    The order of the scores does not change. A ranking loss leaves their level open; this gives it a meaning: among
+    actions with one score, the mean value is about that score. Fit on other tasks than calibration is judged on.
+
+    Raises:
+        ValueError: Link ``"identity"``, no groups, or scores that fall where values rise: nothing was learned.
+    """
+    if prm.settings.link != "sigmoid" or not groups:
+        raise ValueError("calibration needs link 'sigmoid' and at least one group")
+    prm.use(replace(prm.settings, link="identity"))
+    histories = [group.history for group in groups for _ in group.actions]
+    outputs_N = torch.from_numpy(prm.score(histories, [action for group in groups for action in group.actions]))
+    values_N = torch.tensor([value for group in groups for value in group.values], dtype=torch.float64)
+    parameters = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    spread, mean = outputs_N.std() + 1e-9, outputs_N.mean()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        logits_N = parameters[0] * (outputs_N - mean) / spread + parameters[1]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits_N, values_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    slope, level = parameters.tolist()
+    scale = slope / float(spread)
+    if scale <= 0:
+        raise ValueError("scores fall where values rise: the model has learned nothing to calibrate")
+    prm.use(replace(prm.settings, link="sigmoid", scale=scale, offset=level - scale * float(mean)))
 
 
 def _check_examples(examples: Sequence[RewardExample], config: PRMConfig) -> None:

@@ -4,6 +4,11 @@ Source: arXiv:2502.10325. The text judged is what the policy is shown and what i
 score is read where that last token has been seen. A *value* model reads the prompt alone. How it is trained:
 ``algos/prm.py``.
 
+Two heads. ``"scalar"`` is the paper's: a linear layer on the last token of a sequence classifier. ``"likelihood"``
+takes the log-probability that a causal model gives to the reply, as implicit process rewards do (arXiv:2412.01981; here
+without a reference model); it starts from what imitation has taught the model, and a tiny model learns to rank with it
+in a fraction of the steps (benchmarks/README.md).
+
 All actions after one history are scored in one forward pass (``packing.py``) where the model's attention allows it, so
 a turn of Best-of-N costs little more than reading each prompt once.
 """
@@ -44,6 +49,10 @@ class PRMSettings:
     """scalar: a linear layer on the last token; likelihood: the log-probability that the model gives the reply."""
     link: str = "sigmoid"
     """sigmoid: scores are in (0, 1); identity: they are the network's output."""
+    scale: float = 1.0
+    """The network's output is multiplied by this before the sigmoid; ``algos.prm.calibrate`` fits it."""
+    offset: float = 0.0
+    """Added to that."""
     prompt: str = "memory"
     """Name of the prompt."""
     prompt_source: str = ""
@@ -59,8 +68,10 @@ class PRMSettings:
             raise UnknownNameError.of("kind of judgement", self.judges, JUDGES)
         if self.head not in HEADS:
             raise UnknownNameError.of("head", self.head, HEADS)
-        if self.head == "likelihood" and (self.judges, self.link) != ("action", "identity"):
-            raise ValueError("the head 'likelihood' judges actions, with link 'identity'")
+        if self.head == "likelihood" and self.judges != "action":
+            raise ValueError("the head 'likelihood' judges actions: a value model needs the head 'scalar'")
+        if self.scale <= 0:
+            raise ValueError(f"scale must be above 0, or better actions would score lower, got {self.scale}")
         if self.link not in LINKS:
             raise UnknownNameError.of("link", self.link, LINKS)
 
@@ -239,6 +250,10 @@ class ProcessRewardModel:
         settings = json.dumps(asdict(self.settings), indent=2) + "\n"
         (path / _SETTINGS_FILE).write_text(settings, encoding="utf-8")  # last, so that a folder with it is complete
 
+    def use(self, settings: PRMSettings) -> None:
+        """Score with other settings of the link from now on."""
+        self.settings = settings
+
     def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
         """Q of each action after the history at the same place, shape ``(N,)``; higher is better.
 
@@ -292,7 +307,7 @@ class ProcessRewardModel:
                     inputs = collate([asked[index] for index in batch], self.model, pad_id, self.settings.head)
                     outputs = self.net(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
                     if self.settings.link == "sigmoid":
-                        outputs = torch.sigmoid(outputs.double())
+                        outputs = torch.sigmoid(self.settings.scale * outputs.double() + self.settings.offset)
                     remaining = iter(outputs.tolist())
                     for index in batch:
                         scores[index] = [next(remaining) for _ in asked[index].replies]
