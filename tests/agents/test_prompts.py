@@ -77,7 +77,7 @@ def test_what_the_model_wrote_is_shown_rather_than_what_it_meant():
     assert messages[2].content == "ACTION: Look!!"
 
 
-@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "memory"])
+@pytest.mark.parametrize("name", [name for name in PROMPTS if Prompt.load(name).style == "conversation"])
 def test_earlier_messages_never_change(name):
     prompt = Prompt.load(name)
     trajectory = Trajectory("put a cool mug in desk.", 0, (*STEPS, Step(HISTORY.observation, (), Action("look"))), "")
