@@ -31,9 +31,7 @@ def bradley_terry(scores_N: torch.Tensor, chosen_P: torch.Tensor, rejected_P: to
     return -F.logsigmoid(scores_N[chosen_P] - scores_N[rejected_P]).mean()
 
 
-def listwise(
-    scores_N: torch.Tensor, values_N: torch.Tensor, group_N: torch.Tensor, temperature: float
-) -> torch.Tensor:
+def listwise(scores_N: torch.Tensor, values_N: torch.Tensor, group_N: torch.Tensor, temperature: float) -> torch.Tensor:
     """Cross-entropy of ``softmax(score)`` with ``softmax(value / temperature)`` within each group, mean over groups.
 
     ``group_N`` numbers the groups from 0. Source: ListNet (Cao et al., 2007), with a temperature.
