@@ -1,13 +1,14 @@
 """``agentgym-prm``: the package's functions as commands of the same names.
 
-``play`` a game, ``rollout`` trajectories to a file, ``eval`` agents, ``export-games`` as official game files.
+``play`` a game, ``rollout`` trajectories to a file, ``eval`` agents, ``export-games`` as official game files, and the
+training commands, from ``pipeline`` on (``training_cli.py``, which is imported when one of them is asked for).
 Exit status: 0 done, 1 a game was not won in ``play``, 2 wrong arguments or missing data, 130 interrupted.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from agentgym_prm.agents import Agent, ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent
+from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
 from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
@@ -33,6 +35,14 @@ AGENTS: dict[str, Callable[[int], Agent]] = {
 ENV_EXPERTS = ("planner", "walkthrough")
 """Agents that need the environment's own expert, which knows the full state."""
 _EXPERT = "handcoded"
+_TRAINING = {
+    "pipeline": "Train a policy and a process reward model and judge both: all stages in one folder.",
+    "sft": "Imitate demonstrations.",
+    "targets": "Estimate Q of commands at states of rollouts, for a reward model to learn.",
+    "train-prm": "Train a process reward model and judge it on held-out tasks.",
+}
+"""Commands that load torch, and what the overview says of them."""
+_RESUME = "rollout and eval continue with --resume --run-dir DIR"
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,49 @@ class Games:
             raise UsageError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Model:
+    """How a model plays, where an agent is one; and Best-of-N."""
+
+    prompt: str = "memory"
+    """Name or file of the prompt."""
+    mode: str = "choose"
+    """choose among the admissible commands, or generate freely."""
+    temperature: float = 0.0
+    """0 takes the most likely command."""
+    best_of: int = 1
+    """Candidates a turn, of which the scorer chooses one; they need a temperature above 0."""
+    scorer: str | None = None
+    """Folder of a reward model, random or likelihood."""
+
+    def agent(self, name: str, seed: int) -> Agent:
+        """The agent that ``name`` stands for: one of ``AGENTS``, or a model."""
+        _at_least_one(best_of=self.best_of)
+        if (self.best_of > 1) != (self.scorer is not None):
+            raise UsageError("--best-of and --scorer go together: N candidates, and who chooses among them")
+        agent = self._generator(name, seed)
+        if self.scorer is None:
+            return agent
+        from agentgym_prm.training_cli import best_of
+
+        return best_of(agent, self.best_of, self.scorer, seed)
+
+    def _generator(self, name: str, seed: int) -> Agent:
+        # A name without a slash that is no folder is a slip of the pen, not a model on the hub.
+        if name in (*AGENTS, "expert") or ("/" not in name and not Path(name).is_dir()):
+            return make_agent(name, seed)
+        from agentgym_prm.stages.config import PolicyConfig
+        from agentgym_prm.training_cli import model_agent
+
+        policy = PolicyConfig(prompt=self.prompt, mode=self.mode, temperature=self.temperature)
+        return model_agent(name, policy, seed)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the play of a model, for ``config.json``."""
+        return {name: getattr(self, name) for name in ("prompt", "mode", "temperature", "best_of", "scorer")}
+
+
+FlatModel = Annotated[Model, tyro.conf.OmitArgPrefixes]
 FlatGames = Annotated[Games, tyro.conf.OmitArgPrefixes]  # its fields are flags of their own, without a prefix
 
 
@@ -166,6 +219,8 @@ def rollout(
     first_seed: int = 0,
     seed: int = 0,
     num_envs: int = 32,
+    noise: float = 0.0,
+    model: FlatModel = Model(temperature=1.0),
     run_dir: Path | None = None,
     resume: bool = False,
 ) -> int:
@@ -173,23 +228,31 @@ def rollout(
 
     Args:
         games: Which games.
-        agent: random, expert, handcoded, planner or walkthrough.
+        agent: random, expert, handcoded, planner, walkthrough, or a model: a folder, or a name on the hub.
         episodes: How many games, from first_seed on.
         repeats: Rollouts of each game.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
         seed: Seed of the agent's own randomness.
         num_envs: Games stepped together.
+        noise: Share of turns at which a random command is executed instead, marked as not to be imitated.
+        model: How a model plays.
         run_dir: Folder to write to; by default runs/DATE_rollout-AGENT.
         resume: Continue an interrupted run in run_dir.
     """
     _at_least_one(episodes=episodes, repeats=repeats, num_envs=num_envs)
     _not_negative(first_seed=first_seed)
-    player = make_agent(agent, seed)
+    if not 0 <= noise <= 1:
+        raise UsageError(f"--noise must be in [0, 1], got {noise}")
+    player = model.agent(agent, seed)
+    name = player.name
     seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
-    folder = _run_dir(run_dir, f"rollout-{player.name}", resume)
-    envs = games.make(min(num_envs, len(seeds)), player.name)
+    folder = _run_dir(run_dir, f"rollout-{name}", resume)
+    envs = games.make(min(num_envs, len(seeds)), name)
+    if noise:
+        player = NoisyAgent(player, noise, seed)
     try:
-        settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(player.name)}
+        settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(name)}
+        settings |= _model_settings(agent, model)
         start_run(folder, {**settings, "seeds": seeds}, resume=resume)
         path = folder / "trajectories.jsonl"
         steps = won = count = 0
@@ -208,6 +271,7 @@ def eval_agents(
     first_seed: int = 0,
     seed: int = 0,
     num_envs: int = 32,
+    model: FlatModel = Model(),
     run_dir: Path | None = None,
     resume: bool = False,
 ) -> int:
@@ -217,17 +281,20 @@ def eval_agents(
 
     Args:
         games: Which games.
-        agent: One or more of random, expert, handcoded, planner, walkthrough.
+        agent: One or more of random, expert, handcoded, planner, walkthrough, or models: folders, names on the hub.
         episodes: How many games; by default every game of the split once.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
         seed: Seed of the agents' own randomness.
         num_envs: Games stepped together.
+        model: How a model plays.
         run_dir: Folder to write to; by default runs/DATE_eval.
         resume: Continue an interrupted evaluation in run_dir.
     """
     _at_least_one(num_envs=num_envs, episodes=1 if episodes is None else episodes)
     _not_negative(first_seed=first_seed)
-    players = list({player.name: player for player in (make_agent(name, seed) for name in agent)}.values())
+    _known_names(agent)
+    named = {player.name: (name, player) for name, player in ((name, model.agent(name, seed)) for name in agent)}
+    players = [player for _, player in named.values()]
     for player in players:
         games.make(1, player.name).close()  # whatever is wrong with the games shows before anything is written
     seeds = None if episodes is None else range(first_seed, first_seed + episodes)
@@ -242,7 +309,7 @@ def eval_agents(
             run_dir=folder / player.name,
             resume=resume,
             progress=True,
-            settings={"agent_seed": seed},
+            settings={"agent_seed": seed, **_model_settings(named[player.name][0], model)},
             **games.kwargs(player.name),
         )
         reports.append(report)
@@ -267,6 +334,33 @@ def _comparison(reports: list[EvalReport]) -> str:
     lines.append(f"{'mean steps':<32}" + "".join(f"{report.overall.mean_steps:>24.1f}" for report in reports))
     lines.append(f"{'grounding':<32}" + "".join(f"{report.overall.grounding:>24.1%}" for report in reports))
     return "\n".join(lines)
+
+
+def _model_settings(name: str, model: Model) -> dict[str, Any]:
+    """What ``config.json`` tells besides the agent's name; nothing of an agent that is no model."""
+    if name in (*AGENTS, "expert") and model.scorer is None:
+        return {}
+    return {"model": name, **model.settings()}
+
+
+def _known_names(names: Sequence[str]) -> None:
+    """Refuse a wrong name before the models of the others are loaded."""
+    for name in names:
+        if "/" not in name and not Path(name).is_dir():
+            make_agent(name)
+
+
+def report(run_dir: Path, /, out: Path | None = None) -> int:
+    """Write a run as one HTML page: success, learning curves, quality of the reward model, episodes to read.
+
+    Args:
+        run_dir: Folder of `pipeline`, `eval` or `rollout`, finished or not.
+        out: File to write; by default RUN_DIR/report.html.
+    """
+    from agentgym_prm.report import write_report
+
+    print(write_report(run_dir, out))
+    return 0
 
 
 def export_games(
@@ -321,10 +415,15 @@ def _run_dir(run_dir: Path | None, name: str, resume: bool) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    commands = {"play": play, "rollout": rollout, "eval": eval_agents, "export-games": export_games}
+    arguments = sys.argv[1:] if argv is None else argv
     try:
         return int(
-            tyro.extras.subcommand_cli_from_dict(commands, prog="agentgym-prm", description=_DESCRIPTION, args=argv)  # type: ignore[arg-type]
+            tyro.extras.subcommand_cli_from_dict(
+                _commands(arguments[0] if arguments else ""),
+                prog="agentgym-prm",
+                description=_DESCRIPTION,
+                args=arguments,
+            )
         )
     except BrokenPipeError:
         # The reader, e.g. `head`, has seen enough; keep the interpreter from complaining when it flushes.
@@ -333,6 +432,33 @@ def main(argv: list[str] | None = None) -> int:
     except (AgentGymError, OSError, gym.error.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ValueError as error:
+        if not (arguments and arguments[0] in _TRAINING):
+            raise
+        # A setting that does not go with the model, the data or another setting.
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; rollout and eval continue with --resume --run-dir DIR", file=sys.stderr)
+        way = "the same command continues it" if arguments and arguments[0] in _TRAINING else _RESUME
+        print(f"\ninterrupted; {way}", file=sys.stderr)
         return 130
+
+
+def _commands(asked: str) -> dict[str, Callable[..., int]]:
+    """All commands; of those that load torch only the one that is asked for is the real one."""
+    commands: dict[str, Callable[..., int]] = {"play": play, "rollout": rollout, "eval": eval_agents}
+    if asked in _TRAINING:
+        from agentgym_prm.training_cli import COMMANDS
+
+        training = COMMANDS
+    else:
+        training = {name: _announced(text) for name, text in _TRAINING.items()}
+    return {**commands, **training, "report": report, "export-games": export_games}
+
+
+def _announced(text: str) -> Callable[..., int]:
+    def command() -> int:
+        raise AssertionError("stands in the overview only")
+
+    command.__doc__ = text
+    return command

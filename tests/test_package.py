@@ -60,13 +60,16 @@ def test_public_names_are_sorted_and_pinned():
 
 
 def test_layers_import_only_downwards():
-    """types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos ← cli.
+    """One way only: types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos.
+
+    Above these: stages ← pipeline ← training_cli ← cli.
 
     Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent. A report knows only
     what runs leave on disk; its charts know nothing of the package.
     """
     package = Path(agentgym_prm.__file__).parent
-    late = ("rollout", "evaluate", "report", "charts", "algos", "cli", "testing")
+    top = ("stages", "pipeline", "training_cli", "cli", "testing")
+    late = ("rollout", "evaluate", "report", "charts", "algos", *top)
     forbidden = {
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
         "draws.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
@@ -81,11 +84,14 @@ def test_layers_import_only_downwards():
         "rewards": late,
         "rewards/core.py": ("agents", "envs"),
         "rewards/identity.py": ("agents", "envs"),
-        "rollout.py": ("models", "evaluate", "report", "charts", "algos", "cli", "testing"),
-        "evaluate.py": ("models", "report", "charts", "algos", "cli", "testing"),
+        "rollout.py": ("models", "evaluate", "report", "charts", "algos", *top),
+        "evaluate.py": ("models", "report", "charts", "algos", *top),
         "charts.py": ("types", "draws", "transcript", "models", "envs", "agents", "rewards", "store", *late),
-        "report.py": ("transcript", "models", "envs", "agents", "rewards", "rollout", "algos", "cli", "testing"),
-        "algos": ("report", "cli", "testing"),
+        "report.py": ("transcript", "models", "envs", "agents", "rewards", "rollout", "algos", *top),
+        "algos": ("report", *top),
+        "stages": ("report", "charts", "pipeline", "training_cli", "cli", "testing"),
+        "pipeline.py": ("training_cli", "cli", "testing"),
+        "training_cli.py": ("testing",),
     }
     for place, names in forbidden.items():
         paths = [package / place] if place.endswith(".py") else sorted((package / place).rglob("*.py"))
@@ -110,6 +116,11 @@ def test_layers_import_only_downwards():
 def test_agents_and_rewards_can_be_imported_in_any_order_and_load_no_heavy_library(module):
     loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()
     assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}
+
+
+def test_importing_the_command_line_loads_no_torch():
+    loaded = run("import sys, agentgym_prm.cli; print(*sys.modules)").split()
+    assert not (set(HEAVY) - {"tyro"}) & {name.partition(".")[0] for name in loaded}
 
 
 def test_importing_the_report_loads_no_jinja():

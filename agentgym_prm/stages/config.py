@@ -1,0 +1,174 @@
+"""Settings of the stages that have none in ``algos``."""
+
+import random
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import gymnasium as gym
+
+from agentgym_prm.agents.local import MODES
+from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.errors import UnknownNameError, UsageError
+from agentgym_prm.evaluate import make_envs
+from agentgym_prm.models import ModelConfig
+from agentgym_prm.rewards.targets import GAMMA, check_gamma
+
+KINDS: Final = ("branching", "monte_carlo")
+COMPLETERS: Final = ("policy", "handcoded", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class GamesConfig:
+    """Which games are played."""
+
+    env: str = ALFWORLD
+    """Registered id of the environment."""
+    data: str = "builtin"
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA), or a path; ALFWorld only."""
+    difficulty: str = "small"
+    """Size of builtin games: small (a few receptacles) or full (as large as the benchmark's)."""
+    put_grammar: str | None = None
+    """List puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    train_split: str = "train"
+    """Split of demonstrations, rollouts and targets."""
+    eval_split: str = "valid_unseen"
+    """Split of the evaluation."""
+    max_episode_steps: int | None = None
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50)."""
+    num_envs: int = 32
+    """Games stepped together; changes the speed only."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "num_envs", *(["max_episode_steps"] if self.max_episode_steps is not None else []))
+        if ":" not in self.env and self.env not in gym.registry:
+            known = [name for name in gym.registry if name.startswith("agentgym_prm/")]
+            raise UnknownNameError.of("environment", self.env, known)
+
+    @property
+    def cap(self) -> int:
+        """Most commands of an episode."""
+        cap = self.max_episode_steps or gym.spec(self.env).max_episode_steps
+        if cap is None:
+            raise UsageError(f"{self.env} has no step cap: give --games.max-episode-steps")
+        return cap
+
+    def kwargs(self, split: str, max_episode_steps: int | None = None) -> dict[str, Any]:
+        """Arguments of the environment."""
+        kwargs: dict[str, Any] = {"max_episode_steps": max_episode_steps or self.cap}
+        if self.env == ALFWORLD:
+            kwargs |= {"split": split, "data": self.data, "difficulty": self.difficulty}
+            kwargs["put_grammar"] = self.put_grammar
+        return kwargs
+
+    def training_seeds(self, seed: int, first: int, count: int) -> list[int]:
+        """Games ``first`` to ``first + count`` of the training split in random order; past its end from its start."""
+        envs = make_envs(self.env, 1, **self.kwargs(self.train_split))
+        size = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
+        envs.close()
+        order = random.Random(seed).sample(range(size), size)
+        return [order[(first + number) % size] for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """What the policy is shown, and how it acts."""
+
+    prompt: str = "memory"
+    """Name or file of the prompt: memory suits tiny models, reason_action pretrained chat models."""
+    mode: str = "choose"
+    """choose among the admissible commands, or generate freely."""
+    temperature: float = 1.0
+    """Of rollouts, of continuations and of the candidates of Best-of-N."""
+    max_new_tokens: int = 64
+    """Longest generated reply."""
+    max_prompt_tokens: int | None = None
+    """Longest prompt: the oldest turns go first, whole."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UnknownNameError.of("mode", self.mode, MODES)
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
+        _at_least(1, self, "max_new_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationsConfig:
+    """What is imitated."""
+
+    games: int = 2000
+    """Training games that the expert plays."""
+    expert: str = "handcoded"
+    """Expert of the environment; the toy environment has its exact solution instead."""
+    noise: float = 0.25
+    """Share of turns at which a random command is executed, and not imitated."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "games")
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise must be in [0, 1], got {self.noise}")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutConfig:
+    """Where the policy plays by itself."""
+
+    games: int = 400
+    """Further training games, other ones than the demonstrations'."""
+    repeats: int = 1
+    """Rollouts of each."""
+    max_episode_steps: int | None = None
+    """Shorter step cap for these rollouts; by default that of the games."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "games", "repeats", *(["max_episode_steps"] if self.max_episode_steps is not None else []))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsConfig:
+    """What the reward model is to learn."""
+
+    kind: str = "branching"
+    """branching: try commands and play on; monte_carlo: mean returns of the rollouts as they are (arXiv:2502.10325)."""
+    states_per_episode: int = 8
+    """At most so many states of each rollout, drawn at random."""
+    expert_share: float = 0.25
+    """Share of the states that come from demonstrations, as far as there are enough."""
+    max_commands: int | None = None
+    """Most commands tried at a state, drawn at random, the one taken among them; None for all."""
+    completer: str = "handcoded"
+    """Who plays on: policy, or a prover (arXiv:2410.08146) that reads the text: handcoded, random."""
+    n: int = 1
+    """Continuations of each command; one is enough for a completer that draws nothing."""
+    gamma: float = GAMMA
+    """Discount per step."""
+    signed: bool = False
+    """Map outcomes to [-1, 1] first, so that late failures are better than early ones."""
+    workers: int = 1
+    """Processes that play on; completer policy takes one."""
+    chunk: int = 100
+    """States estimated, and written, together."""
+
+    def __post_init__(self) -> None:
+        for kind, name, valid in (("kind of targets", self.kind, KINDS), ("completer", self.completer, COMPLETERS)):
+            if name not in valid:
+                raise UnknownNameError.of(kind, name, valid)
+        check_gamma(self.gamma)
+        _at_least(1, self, "states_per_episode", "n", "workers", "chunk")
+        if not 0 <= self.expert_share < 1:
+            raise ValueError(f"expert_share must be in [0, 1), got {self.expert_share}")
+        if self.max_commands is not None and self.max_commands < 2:
+            raise ValueError(f"max_commands must be at least 2 or None, got {self.max_commands}")
+        if self.workers > 1 and self.completer == "policy":
+            raise UsageError("completer policy plays on in one process: leave workers at 1")
+
+
+def _at_least(least: int, config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(config, name)}")
+
+
+def loading(model: ModelConfig) -> dict[str, Any]:
+    """How a model is loaded: which one it is is told by its fingerprint, wherever it lies."""
+    return {name: value for name, value in asdict(model).items() if name != "model"}

@@ -1,0 +1,208 @@
+"""What policy and reward model are worth together, and whether that is enough: the gates."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agentgym_prm.agents.best_of_n import BestOfN
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.scripted import HandcodedAgent, RandomAgent
+from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.errors import UsageError
+from agentgym_prm.evaluate import EvalReport, PairedDifference, evaluate, paired_difference
+from agentgym_prm.models import ModelConfig, load_model
+from agentgym_prm.rewards.baselines import LikelihoodScorer
+from agentgym_prm.rewards.core import RandomScorer, StepScorer
+from agentgym_prm.rewards.oracle import GameReplay, PlannerScorer, ToyOracle
+from agentgym_prm.rewards.prm import ProcessRewardModel
+from agentgym_prm.stages.config import (
+    GamesConfig,
+    PolicyConfig,
+)
+from agentgym_prm.stages.form import (
+    Say,
+    read_json,
+    run_stage,
+)
+from agentgym_prm.stages.policy import policy_agent
+from agentgym_prm.stages.reward import QUALITY_GATE
+
+_LOG: Final = logging.getLogger(__name__)
+SUCCESS: Final = "success_"
+"""What the results of agents are called, before their names."""
+ORACLE_GATE: Final = 0.20
+"""What choosing with the oracle should bring over the policy, or there is nothing for a reward model to gain."""
+GAIN_GATE: Final = 0.15
+"""What choosing with the reward model should bring over the policy."""
+SHARE_GATE: Final = 0.5
+"""... and which share of the oracle's gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """How policy and reward model are judged together."""
+
+    episodes: int = 200
+    """Games of the evaluation split, from the first on."""
+    best_of: tuple[int, ...] = (4, 8, 16)
+    """Candidates a turn among which the reward model chooses."""
+    control_n: int = 8
+    """Candidates a turn of the controls (random, likelihood, oracle) and of the gates."""
+    baselines: bool = True
+    """Also judge the random agent and, in ALFWorld, the handcoded expert."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.control_n < 2 or any(n < 2 for n in self.best_of):
+            raise ValueError(
+                f"need episodes >= 1, control_n >= 2 and best_of >= 2, got {self.episodes}, {self.control_n} and "
+                f"{self.best_of}"
+            )
+
+
+def evaluate_run(
+    folder: str | Path,
+    model: ModelConfig,
+    prm: str | Path,
+    config: EvalConfig,
+    policy: PolicyConfig,
+    games: GamesConfig,
+    *,
+    seed: int = 0,
+    say: Say = _LOG.info,
+) -> dict[str, Any]:
+    """Play the evaluation games with the policy, with Best-of-N under several scorers, and with outer baselines.
+
+    Args:
+        folder: The stage's folder; each agent has one in it.
+        model: The policy.
+        prm: Folder of the reward model.
+        config: What is judged.
+        policy: How the policy acts.
+        games: Which games.
+        seed: Of the agents' draws.
+        say: Gets one line about each agent, and one about the stage.
+
+    Returns and raises as ``stages.run_stage``; the results are the agents' success rates and the gates.
+    """
+    folder = Path(folder)
+    settings = {"eval": config, "policy": policy, "games": games, "seed": seed}
+
+    def work() -> dict[str, Any]:
+        reports = {}
+        for name, make in contestants(model, prm, config, policy, games, seed).items():
+            reports[name] = evaluate(
+                make(),
+                games.env,
+                range(config.episodes),
+                num_envs=games.num_envs,
+                run_dir=folder / name,
+                resume=True,
+                progress=True,
+                settings={"agent_seed": seed, "mode": policy.mode, "temperature": policy.temperature},
+                **games.kwargs(games.eval_split),
+            )
+            overall = reports[name].overall
+            say(f"  {name:<24}{overall.success:7.1%} [{overall.success_low:.1%}, {overall.success_high:.1%}]")
+        success = {SUCCESS + name: report.overall.success for name, report in reports.items()}
+        judged = gates(reports, config.control_n, quality_accuracy(Path(prm).parent))
+        return success | {f"gate: {gate.claim}": str(gate) for gate in judged}
+
+    return run_stage(folder, settings, work, builds_on={"policy": model.model, "prm": prm}, say=say, figures=False)
+
+
+def contestants(
+    model: ModelConfig, prm: str | Path, config: EvalConfig, policy: PolicyConfig, games: GamesConfig, seed: int
+) -> dict[str, Callable[[], Agent]]:
+    """What is judged, by name; the models are loaded once, the oracle's games when it is asked for."""
+    loaded = load_model(model)
+    sampled = policy_agent(*loaded, policy, seed=seed)
+    greedy = policy_agent(*loaded, policy, seed=seed, name="sft_greedy", temperature=0.0)
+    judge = ProcessRewardModel.load(prm, device=model.device, dtype=model.dtype, attention=model.attention)
+
+    def best_of(n: int, scorer: Callable[[], StepScorer]) -> Callable[[], Agent]:
+        return lambda: BestOfN(sampled, scorer(), n)
+
+    n = config.control_n
+    agents: dict[str, Callable[[], Agent]] = {"sft": lambda: sampled, "sft_greedy": lambda: greedy}
+    agents |= {f"best_of_{count}_prm": best_of(count, lambda: judge) for count in sorted({*config.best_of, n})}
+    agents[f"best_of_{n}_random"] = best_of(n, lambda: RandomScorer(seed))
+    agents[f"best_of_{n}_likelihood"] = best_of(n, lambda: LikelihoodScorer(sampled))
+    if games.env in (ALFWORLD, TOY):
+        agents[f"best_of_{n}_oracle"] = best_of(n, lambda: oracle(games))
+    if config.baselines:
+        agents["random"] = lambda: RandomAgent(seed)
+        if games.env == ALFWORLD:
+            agents["handcoded"] = HandcodedAgent
+    return agents
+
+
+def oracle(games: GamesConfig) -> StepScorer:
+    """The scorer that knows the game of the evaluation split; ``UsageError`` if the environment has none."""
+    if games.env == TOY:
+        return ToyOracle()
+    if games.env != ALFWORLD:
+        raise UsageError(f"{games.env} has no oracle")
+    return PlannerScorer(
+        GameReplay(data=games.data, split=games.eval_split, difficulty=games.difficulty, put_grammar=games.put_grammar)
+    )
+
+
+# --- gates ---
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A claim, whether it holds, and the figures; ``paired`` where these are a difference of success rates."""
+
+    claim: str
+    passed: bool
+    figures: str
+    paired: PairedDifference | None = None
+
+    def __str__(self) -> str:
+        return f"{'PASS' if self.passed else 'FAIL'}: {self.figures}"
+
+
+def gates(reports: Mapping[str, EvalReport], n: int, accuracy: float | None) -> list[Gate]:
+    """Whether there is something to gain, whether the reward model can tell, and whether it gains.
+
+    Args:
+        reports: By agent, as ``contestants`` names them.
+        n: Candidates a turn.
+        accuracy: Pairwise accuracy of the reward model on held-out states.
+    """
+    judged = []
+    most = None
+    if f"best_of_{n}_oracle" in reports:
+        most = versus(reports, f"best_of_{n}_oracle")
+        claim = f"oracle best-of-{n} gains at least {100 * ORACLE_GATE:.0f} points over sft"
+        judged.append(Gate(claim, most.difference >= ORACLE_GATE, points(most), most))
+    figures = "not judged" if accuracy is None else f"{accuracy:.3f}"
+    claim = f"pairwise accuracy on held-out states at least {QUALITY_GATE}"
+    judged.append(Gate(claim, accuracy is not None and accuracy >= QUALITY_GATE, figures))
+    gain = versus(reports, f"best_of_{n}_prm")
+    claim = f"prm best-of-{n} gains at least {100 * GAIN_GATE:.0f} points over sft"
+    judged.append(Gate(claim, gain.difference >= GAIN_GATE, points(gain), gain))
+    if most is not None:
+        share = gain.difference / most.difference if most.difference > 0 else 0.0
+        claim = f"prm best-of-{n} gains at least {SHARE_GATE:.0%} of what the oracle gains"
+        judged.append(Gate(claim, share >= SHARE_GATE, f"{share:.0%}"))
+    return judged
+
+
+def versus(reports: Mapping[str, EvalReport], name: str) -> PairedDifference:
+    """How much more often an agent wins than the policy as it is sampled."""
+    return paired_difference(reports[name].results, reports["sft"].results)
+
+
+def points(paired: PairedDifference) -> str:
+    """The difference and its interval, in percentage points."""
+    return f"{100 * paired.difference:+.1f} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}] points"
+
+
+def quality_accuracy(folder: Path) -> float | None:
+    """The reward model's pairwise accuracy, from its stage's ``quality.json``; ``None`` if it was not judged."""
+    scorers = read_json(folder / "quality.json").get("scorers", {})
+    return float(scorers["prm"]["pairwise_accuracy"]) if "prm" in scorers else None
