@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentgym_prm.cli import main
+from agentgym_prm.cli import _TRAINING, main
 from agentgym_prm.store import read_trajectories
 
 
@@ -144,3 +144,110 @@ def test_every_agents_environment_is_tried_before_anything_is_written(capsys, mo
     assert run("eval", "--agent", "random", "planner", "--episodes", "2", "--difficulty", "small") == 2
     assert capsys.readouterr().err == "error: no planner here\n"
     assert not Path("runs").exists()
+
+
+# --- training commands ---
+
+TINY = ("--tiny.hidden-size", "16", "--tiny.num-heads", "2", "--tiny.num-layers", "1", "--vocabulary-games", "2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Demonstrations, a policy, its rollouts, targets and a reward model, each by its own command."""
+    runs = tmp_path_factory.mktemp("runs")
+    small = ("--difficulty", "small", "--split", "train", "--max-episode-steps", "12")
+    for arguments in (
+        ("rollout", "--agent", "handcoded", "--noise", "0.2", "--episodes", "12", "--run-dir", f"{runs}/demos", *small),
+        ("sft", "--demonstrations", f"{runs}/demos", "--run-dir", f"{runs}/sft", *TINY),
+        ("rollout", "--agent", f"{runs}/sft", "--episodes", "4", "--run-dir", f"{runs}/rollout", *small),
+        ("targets", "--rollouts", f"{runs}/rollout", "--run-dir", f"{runs}/targets", "--states-per-episode", "2"),
+        ("train-prm", "--targets", f"{runs}/targets", "--model", f"{runs}/sft/model", "--run-dir", f"{runs}/prm"),
+    ):
+        assert run(*arguments) == 0, arguments
+    return runs
+
+
+def test_the_training_commands_build_on_each_other(trained):
+    assert json.loads((trained / "rollout/config.json").read_text())["settings"]["temperature"] == 1.0
+    (action, *_) = [step.action for t in read_trajectories(trained / "rollout/trajectories.jsonl") for step in t.steps]
+    assert action.token_ids
+    assert (trained / "prm/model/prm.json").is_file()
+    injected = [s.action for t in read_trajectories(trained / "demos/trajectories.jsonl") for s in t.steps]
+    assert any(action.scores.get("injected") for action in injected)
+
+
+def test_eval_plays_best_of_n_with_a_reward_model(trained, capsys):
+    code = run(
+        "eval", "--agent", f"{trained}/sft", "--best-of", "3", "--scorer", f"{trained}/prm", "--temperature", "1",
+        "--episodes", "2", "--difficulty", "small", "--max-episode-steps", "6", "--run-dir", "out",
+    )  # fmt: skip
+    assert code == 0
+    (folder,) = [path for path in Path("out").iterdir() if path.is_dir()]
+    assert folder.name == "best_of_3(sft, prm)"
+    (episode, *_) = read_trajectories(folder / "trajectories.jsonl")
+    assert "prm" in episode.steps[0].action.scores
+    assert len(episode.steps[0].action.candidates) == 2
+    assert run("report", "out") == 0
+    assert Path("out/report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_finished_stage_is_skipped_and_other_settings_are_refused(trained, capsys):
+    arguments = ("sft", "--demonstrations", f"{trained}/demos", "--run-dir", f"{trained}/sft", *TINY)
+    assert run(*arguments) == 0
+    assert capsys.readouterr().out == "sft: complete, skipped\n"
+    assert run(*arguments, "--sft.epochs", "2") == 2
+    assert "sft.epochs = 1, not 2: go back to that, or choose another run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sft", "--demonstrations", "nowhere", "--run-dir", "out"), "there are no trajectories: no file nowhere"),
+        (("sft", "--demonstrations", "x", "--run-dir", "out", "--sft.epochs", "0"), "epochs must be at least 1, got 0"),
+        (("targets", "--rollouts", "nowhere", "--run-dir", "out"), "there are no trajectories"),
+        (("targets", "--rollouts", "x", "--run-dir", "y", "--kind", "branchin"), "(did you mean 'branching'?)"),
+        (("train-prm", "--targets", "x", "--run-dir", "out"), "--model is missing"),
+        (("train-prm", "--targets", "x", "--model", "y", "--run-dir", "out"), "x holds no finished targets"),
+        (("pipeline", "--run-dir", "out", "--games.env", "agentgym_prm/Toi-v0"), "agentgym_prm/Toy-v0"),
+        (("pipeline", "--run-dir", "out", "--policy.mode", "chose"), "(did you mean 'choose'?)"),
+        (("pipeline", "--run-dir", "out", "--games.difficulty", "smal"), "(did you mean 'small'?)"),
+        (("eval", "--agent", "random", "--best-of", "4"), "--best-of and --scorer go together"),
+        (("eval", "--agent", "random", "--best-of", "4", "--scorer", "rndom"), "(did you mean 'random'?)"),
+        (("eval", "--agent", "random", "--best-of", "4", "--scorer", "likelihood"), "needs a model as --agent"),
+        (("rollout", "--noise", "2"), "--noise must be in [0, 1], got 2.0"),
+        (("report", "nowhere"), "nowhere is not a folder"),
+    ],
+)
+def test_wrong_arguments_of_training_commands_end_with_status_two(arguments, message, capsys):
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    # The argument parser breaks its lines, and draws a box around them.
+    error = " ".join((printed.err + printed.out).replace("│", " ").split())
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_folder_without_a_model_is_said_to_be_none(capsys):
+    Path("empty").mkdir()
+    assert run("eval", "--agent", "empty", "--episodes", "1", "--difficulty", "small") == 2
+    assert capsys.readouterr().err.startswith("error: cannot play with the model 'empty'")
+
+
+def test_an_interrupted_pipeline_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agentgym_prm.training_cli.run_pipeline", interrupt)
+    assert run("pipeline", "--run-dir", "out") == 130
+    assert capsys.readouterr().err == "\ninterrupted; the same command continues it\n"
+
+
+def test_the_overview_announces_the_training_commands_as_they_announce_themselves(capsys):
+    assert run("--help") == 0
+    overview = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in ("pipeline", "sft", "targets", "train-prm"):
+        assert run(name, "--help") == 0
+        summary = _TRAINING[name].rstrip(".")
+        assert summary.partition(":")[0] in " ".join(capsys.readouterr().out.split())
+        assert f"• {name}" in overview
+        assert summary in overview

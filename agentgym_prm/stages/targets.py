@@ -62,7 +62,7 @@ def make_targets(
     *,
     demonstrations: str | Path | None = None,
     model: ModelConfig | None = None,
-    policy: PolicyConfig,
+    policy: PolicyConfig = PolicyConfig(),
     seed: int = 0,
     say: Say = _LOG.info,
 ) -> dict[str, Any]:

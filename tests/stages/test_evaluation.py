@@ -1,0 +1,45 @@
+import pytest
+
+from agentgym_prm.evaluate import EpisodeResult, EvalReport
+from agentgym_prm.stages.evaluation import EvalConfig, gates
+
+
+def report(name, wins, episodes=20):
+    results = (EpisodeResult("heat", seed < wins, 5, 0.0, 1.0, 0.0, seed) for seed in range(episodes))
+    return EvalReport(name, tuple(results))
+
+
+def verdicts(sft, prm, oracle, accuracy=0.8):
+    reports = {"sft": report("sft", sft), "best_of_8_prm": report("prm", prm)}
+    if oracle is not None:
+        reports["best_of_8_oracle"] = report("oracle", oracle)
+    return [gate.passed for gate in gates(reports, 8, accuracy)]
+
+
+def test_gates_hold_from_their_bounds_on():
+    # Of 20 episodes: the oracle gains 4 = 20 points, the reward model 3 = 15 points and three quarters of that.
+    assert verdicts(10, 13, 14) == [True, True, True, True]
+    assert verdicts(10, 13, 13) == [False, True, True, True]
+    assert verdicts(10, 12, 14) == [True, True, False, True]
+    assert verdicts(4, 8, 13) == [True, True, True, False]
+    assert verdicts(10, 13, 14, accuracy=0.749) == [True, False, True, True]
+
+
+def test_a_gate_that_nothing_was_measured_for_fails():
+    assert verdicts(10, 13, 14, accuracy=None) == [True, False, True, True]
+
+
+def test_without_an_oracle_only_the_other_gates_are_judged():
+    assert verdicts(10, 13, None) == [True, True]
+
+
+def test_a_gate_tells_its_figures_and_the_paired_interval():
+    reports = {name: report(name, wins) for name, wins in (("sft", 10), ("best_of_8_prm", 15))}
+    _, gain = gates(reports, 8, 0.8)
+    # Difference 0.25; half width 1.96 * sqrt((0.25 - 0.0625) / 20) = 0.18977.
+    assert str(gain) == "PASS: +25.0 [+6.0, +44.0] points"
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ValueError, match="control_n >= 2"):
+        EvalConfig(control_n=1)

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from agentgym_prm.errors import StoreError
+from agentgym_prm.stages.config import TargetsConfig
+from agentgym_prm.stages.form import fingerprint, run_stage, write_folder
+
+
+def test_a_stage_is_done_once_and_its_results_are_kept(tmp_path):
+    done = []
+
+    def work():
+        done.append(1)
+        return {"loss": 0.5}
+
+    lines = []
+    for _ in range(2):
+        assert run_stage(tmp_path / "sft", {"epochs": 1}, work, say=lines.append) == {"loss": 0.5}
+    assert len(done) == 1
+    assert lines[0].endswith("s (loss 0.5)")
+    assert lines[1] == "sft: complete, skipped"
+
+
+def test_a_stage_that_fails_is_not_done(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run_stage(tmp_path, {}, lambda: {"x": 1 / 0})
+    assert not (tmp_path / "done.json").exists()
+
+
+def test_fingerprints_depend_on_settings_and_on_what_a_stage_builds_on(tmp_path):
+    def made(name, epochs, *before):
+        run_stage(tmp_path / name, {"epochs": epochs}, dict, builds_on={each: tmp_path / each for each in before})
+        return fingerprint(tmp_path / name)
+
+    first, second = made("a", 1), made("b", 2)
+    assert made("c", 1) == first != second
+    assert made("d", 1, "a") != made("e", 1)
+    assert fingerprint(tmp_path / "a" / "model") == first  # what lies in a stage's folder is the stage's
+
+
+def test_a_file_without_a_stage_is_known_by_its_content(tmp_path):
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    one.write_text("a\n")
+    other.write_text("a\n")
+    assert fingerprint(one) == fingerprint(other)
+    other.write_text("b\n")
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_a_changed_setting_is_named_within_its_group(tmp_path):
+    run_stage(tmp_path, {"targets": TargetsConfig(n=2)}, dict)
+    with pytest.raises(StoreError, match=r"targets\.n = 2, not 3: go back to that, or choose another run directory"):
+        run_stage(tmp_path, {"targets": TargetsConfig(n=3)}, dict)
+
+
+def test_a_damaged_result_is_an_error(tmp_path):
+    run_stage(tmp_path, {}, dict)
+    (tmp_path / "done.json").write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        run_stage(tmp_path, {}, dict)
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    def half(path):
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "model", half)
+    assert not (tmp_path / "model").exists()
+
+    def whole(path):
+        path.mkdir()
+        (path / "weights").write_text(json.dumps([1]))
+
+    write_folder(tmp_path / "model", whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["weights"]
