@@ -94,7 +94,7 @@ class PipelineConfig:
     """Head of the reward model: scalar (arXiv:2502.10325), or likelihood, which a tiny model learns sooner."""
     prm: PRMConfig = field(
         default_factory=lambda: PRMConfig(
-            loss="listwise", learning_rate=2e-3, batch_size=16, optimizer="muon", checkpoint_every=100
+            loss="listwise", learning_rate=2e-3, batch_size=16, optimizer="muon", epochs=2, checkpoint_every=100
         )
     )
     """How it is trained."""

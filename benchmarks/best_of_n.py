@@ -51,7 +51,11 @@ def main() -> None:
         values = [each[name] for each in accuracies]
         print(f"{name:<26}" + "".join(f"{each:>9.3f}" for each in [*values, sum(values) / len(values)]))
     for seed, table in tables.items():
-        print(f"\nseed {seed}", *(f"{name}: {row['verdict']}" for name, row in table.items() if row["verdict"]), sep="\n  ")
+        print(
+            f"\nseed {seed}",
+            *(f"{name}: {row['verdict']}" for name, row in table.items() if row["verdict"]),
+            sep="\n  ",
+        )
 
 
 if __name__ == "__main__":

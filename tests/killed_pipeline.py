@@ -40,7 +40,7 @@ CONFIG = PipelineConfig(
     demonstrations=DemonstrationsConfig(games=8),
     sft=SFTConfig(learning_rate=3e-3, optimizer="muon", checkpoint_every=2, log_every=1, batch_size=8),
     rollout=RolloutConfig(games=5),
-    targets=TargetsConfig(states_per_episode=4, chunk=3),
+    targets=TargetsConfig(states_per_episode=4, chunk=3, workers=1),
     prm=PRMConfig(learning_rate=3e-3, epochs=2, batch_size=4, contrast=1.0, checkpoint_every=2, log_every=1),
     eval=EvalConfig(episodes=4, best_of=(2,), control_n=2),
 )

@@ -34,7 +34,8 @@ TOY_RUN = PipelineConfig(
     demonstrations=DemonstrationsConfig(games=48),
     sft=SFTConfig(learning_rate=1e-2, optimizer="muon", epochs=4, batch_size=4, log_every=2),
     rollout=RolloutConfig(games=12),
-    targets=TargetsConfig(states_per_episode=3, completer="random", n=4, chunk=7),
+    targets=TargetsConfig(states_per_episode=3, completer="random", n=4, chunk=7, expert_share=0.25, workers=1),
+    head="scalar",
     prm=PRMConfig(learning_rate=1e-2, batch_size=8, log_every=1),
     eval=EvalConfig(episodes=6, best_of=(2, 4), control_n=4),
 )
@@ -259,6 +260,7 @@ def test_a_chat_model_runs_through_all_stages_by_free_generation(tmp_path):
         sft=SFTConfig(learning_rate=1e-3, batch_size=2),
         rollout=RolloutConfig(games=3),
         targets=TargetsConfig(states_per_episode=2, completer="policy", max_commands=2, expert_share=0.5),
+        head="scalar",
         prm=PRMConfig(batch_size=2, log_every=1),
         eval=EvalConfig(episodes=2, best_of=(2,), control_n=2, baselines=False),
     )
