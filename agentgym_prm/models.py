@@ -6,6 +6,7 @@ vocabulary falls back to characters and bytes, so that any text is encoded witho
 it is a Hugging Face directory like any other.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -116,27 +117,41 @@ def load_reward_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
     (arXiv:2502.10325); dropout is off.
 
     Raises:
-        ValueError: The model's head is not one linear layer named ``score`` with one output, or as for ``load_model``.
+        ValueError: The model's head is not one linear layer named ``score`` with one output, the folder is that of a
+            causal model's adapter, or as for ``load_model``.
         OSError: No such model, from the Hugging Face libraries.
     """
     with needs_extra("train"):
         from transformers import AutoModelForSequenceClassification
+    task = _adapter_task(Path(config.model))
+    if task not in (None, "SEQ_CLS"):
+        raise ValueError(f"{config.model} holds an adapter for {task}, without a head for scores: merge it first")
     loaded = _load(config, AutoModelForSequenceClassification, num_labels=1)
     head = getattr(unwrapped(loaded.model), "score", None)
     if not isinstance(getattr(head, "original_module", head), torch.nn.Module) or loaded.model.config.num_labels != 1:
         raise ValueError(f"{config.model} has no sequence-classification form with one output in a layer named 'score'")
     loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
-    for module in loaded.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    turn_dropout_off(loaded.model)
     if not _has_head(config.model):
         hidden = loaded.model.config.get_text_config().hidden_size
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, weight in loaded.model.named_parameters():
-                if "score" in name.split("."):
+        for name, weight in loaded.model.named_parameters():
+            if "score" in name.split("."):
+                # Anew for each: LoRA keeps the head twice, and both are to be the same.
+                generator = torch.Generator().manual_seed(seed)
+                with torch.no_grad():
                     weight.copy_(torch.randn(weight.shape, generator=generator) / (hidden + 1) ** 0.5)
     return loaded
+
+
+def turn_dropout_off(model: Any) -> None:
+    """Make a model's outputs the same in training as in use."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        # Attention layers pass a number on instead of holding a layer.
+        for name, value in vars(module).items():
+            if name.endswith("dropout") and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def unwrapped(model: Any) -> Any:
@@ -338,6 +353,13 @@ def _with_lora(model: Any, config: ModelConfig, task_type: str) -> Any:
             task_type=task_type,
         ),
     )
+
+
+def _adapter_task(folder: Path) -> str | None:
+    """What a folder's LoRA adapter was made for, or ``None`` if it holds no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        return None
+    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("task_type"))
 
 
 def _base_of(folder: Path) -> str:

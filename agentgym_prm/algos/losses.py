@@ -43,7 +43,7 @@ def listwise(scores_N: torch.Tensor, values_N: torch.Tensor, group_N: torch.Tens
 
 def _log_softmax(scores_N: torch.Tensor, group_N: torch.Tensor) -> torch.Tensor:
     """Logarithm of the softmax within each group."""
-    zeros_G = torch.zeros(int(group_N.max()) + 1, device=scores_N.device)
+    zeros_G = torch.zeros(int(group_N.max()) + 1, dtype=scores_N.dtype, device=scores_N.device)
     highest_G = zeros_G.scatter_reduce(0, group_N, scores_N.detach(), "amax", include_self=False)
     shifted_N = scores_N - highest_G[group_N]
     return shifted_N - zeros_G.scatter_add(0, group_N, shifted_N.exp()).log()[group_N]

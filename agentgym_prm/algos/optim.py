@@ -35,11 +35,12 @@ def make_optimizer(
     matrices = [p for _, p in named if p.ndim > 1 and id(p) not in taken]
     vectors = [p for _, p in named if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
+    filled = [group for group in groups if group["params"]]
     if not hidden:
-        return adamw
+        return torch.optim.AdamW(filled, lr=learning_rate)
     muon = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return _Both(muon, adamw)
+    # LoRA adapters are all Muon's, and an optimiser of nothing is an error.
+    return _Both(muon, torch.optim.AdamW(filled, lr=learning_rate)) if filled else muon
 
 
 def warm_cosine(step: int, total: int, warmup: float, final: float) -> float:

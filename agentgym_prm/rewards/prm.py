@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
-from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, unwrapped
+from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, turn_dropout_off, unwrapped
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import Action, History
@@ -70,7 +70,7 @@ class PRMSettings:
             raise UnknownNameError.of("head", self.head, HEADS)
         if self.head == "likelihood" and self.judges != "action":
             raise ValueError("the head 'likelihood' judges actions: a value model needs the head 'scalar'")
-        if self.scale <= 0:
+        if not self.scale > 0:
             raise ValueError(f"scale must be above 0, or better actions would score lower, got {self.scale}")
         if self.link not in LINKS:
             raise UnknownNameError.of("link", self.link, LINKS)
@@ -115,10 +115,19 @@ class RewardNet(torch.nn.Module):
         if self.head == "scalar":
             scores: torch.Tensor = model.score(hidden)
             return scores[:, 0].float()
-        logprobs = torch.log_softmax(model.lm_head(hidden).float(), -1)
+        logprobs = torch.log_softmax(_logits(model, hidden).float(), -1)
         picked = logprobs.gather(1, tokens[:, None])[:, 0]
         count = int(owners.max()) + 1
         return torch.zeros(count, device=picked.device).index_add(0, owners, picked)
+
+
+def _logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    logits = logits / (getattr(model.config, "logits_scaling", None) or 1.0)
+    logits = logits * (getattr(model, "logit_scale", None) or 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
 
 
 class Asked(NamedTuple):
@@ -186,7 +195,7 @@ class ProcessRewardModel:
         model: As ``models.load_reward_model`` gives it.
         tokenizer: Its tokenizer.
         settings: What it judges and what it is shown.
-        prompt: The prompt; by default the one that the settings tell.
+        prompt: The prompt, with its ``max_turns``; by default the one that the settings tell.
         batch_tokens: Most tokens of one forward pass, padding included: bounds memory.
         name: What the scores are called.
     """
@@ -204,8 +213,12 @@ class ProcessRewardModel:
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
         self.name = name
-        self.prompt = prompt or Prompt(settings.prompt, settings.prompt_source, settings.max_turns)
-        self.settings = replace(settings, prompt=self.prompt.name, prompt_source=self.prompt.source)
+        if prompt is None and settings.prompt_source:
+            prompt = Prompt(settings.prompt, settings.prompt_source, settings.max_turns)
+        self.prompt = prompt or Prompt.load(settings.prompt, max_turns=settings.max_turns)
+        self.settings = replace(
+            settings, prompt=self.prompt.name, prompt_source=self.prompt.source, max_turns=self.prompt.max_turns
+        )
         self.model, self.tokenizer = model, tokenizer
         self.encoder = Encoder(self.prompt, Chat(tokenizer), settings.max_tokens)
         self.net = RewardNet(model, settings.head)
@@ -235,6 +248,10 @@ class ProcessRewardModel:
             record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise StoreError(f"{folder} holds no process reward model: there is no {path}") from error
+        except json.JSONDecodeError as error:
+            raise StoreError(f"{path} is damaged: {error}") from error
+        if not isinstance(record, dict):
+            raise StoreError(f"{path} is damaged: it holds no settings")
         if record.get("settings_version") != _SETTINGS_VERSION:
             raise StoreError(f"{path} has settings_version {record.get('settings_version')}, not {_SETTINGS_VERSION}")
         settings = PRMSettings(**record)
@@ -289,12 +306,20 @@ class ProcessRewardModel:
 
     def asked(self, history: History, actions: Sequence[Action] | None = None) -> Asked:
         """The token ids that the network reads; without actions the value of the history is asked for."""
-        prompt = self.encoder.history(history).token_ids
+        prompt = self.encoder.history(self._in_own_tokens(history)).token_ids
         return Asked(prompt, ((),) if actions is None else tuple(self._reply_ids(action) for action in actions))
 
     def _reply_ids(self, action: Action) -> tuple[int, ...]:
         # A reply is judged by its text: a generator with another tokenizer has other ids for it.
         return self.encoder.chat.reply_ids(self.prompt.render_reply(action))
+
+    def _in_own_tokens(self, history: History) -> History:
+        """So are the earlier replies, where the prompt shows them."""
+        if self.prompt.style == "state":
+            return history
+        actions = [replace(each.action, token_ids=self._reply_ids(each.action), logprobs=()) for each in history.steps]
+        steps = zip(history.steps, actions, strict=True)
+        return replace(history, steps=tuple(replace(step, action=action) for step, action in steps))
 
     def _scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         scores: list[list[float]] = [[] for _ in asked]
@@ -321,4 +346,8 @@ def _places(asked: Asked) -> int:
 
 
 def _load(config: ModelConfig, head: str, seed: int = 0) -> LoadedModel:
-    return load_reward_model(config, seed=seed) if head == "scalar" else load_model(config)
+    if head == "scalar":
+        return load_reward_model(config, seed=seed)
+    loaded = load_model(config)
+    turn_dropout_off(loaded.model)
+    return loaded
