@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity/bin
-DEMO_GAMES ?= 200
+DEMO_RUN ?= runs/demo
+DEMO_ARGS ?=
 
-.PHONY: setup demo test check parity record-walks bench clean
+.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-alfworld clean
 
 setup: $(VENV)/.installed
 
@@ -15,9 +16,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train]'
 	touch $@
 
-demo: setup  ## three experts and the random agent on unseen builtin games, then one game played visibly
-	$(BIN)/agentgym-prm eval --agent random walkthrough planner handcoded --split valid_unseen --episodes $(DEMO_GAMES)
-	$(BIN)/agentgym-prm play --agent handcoded --split valid_unseen --difficulty small --task 0
+# One thread: so small a model is no faster on two.
+demo: setup  ## the main job: imitation, reward model, Best-of-N on 200 unseen games; continues a run that was stopped
+	OMP_NUM_THREADS=1 $(BIN)/agentgym-prm pipeline --run-dir $(DEMO_RUN) $(DEMO_ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -q
@@ -39,11 +40,17 @@ parity: .venv-parity/.installed  ## native engine against the original, which th
 record-walks: .venv-parity/.installed  ## record anew the original's transcripts that `make test` replays
 	$(PARITY)/python -m tests.live.parity --record
 
-bench: setup .venv-parity/.installed
+bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; the two below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
 	$(BIN)/python benchmarks/alfworld_vector.py
 	$(BIN)/python benchmarks/alfworld_experts.py
 	$(BIN)/python benchmarks/targets.py
+
+bench-best-of-n: setup  ## the main job with three seeds
+	$(BIN)/python benchmarks/best_of_n.py
+
+bench-alfworld: setup  ## a tiny model on the official games, three seeds: needs $$ALFWORLD_DATA
+	$(BIN)/python benchmarks/alfworld_official.py
 
 clean:
 	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis
