@@ -340,13 +340,12 @@ def _viewer(agents: Sequence[_Agent]) -> list[dict[str, Any]]:
 
 
 def _score_range(episodes: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """What the ends of the colour scale stand for: 0 and 1, unless a score lies outside."""
+    """What the ends of the colour scale stand for: the lowest and the highest score that is shown."""
     steps = [step for episode in episodes for step in episode["steps"]]
     scores = [step["score"] for step in steps] + [other[2] for step in steps for other in step["others"]]
     known = [score for score in scores if score is not None]
-    if all(0 <= score <= 1 for score in known):
-        return 0.0, 1.0
-    return min(known), max(known)
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    return (low, high) if low < high else (low - 0.5, low + 0.5)
 
 
 def _episode(trajectory: Trajectory) -> dict[str, Any]:

@@ -245,8 +245,10 @@ def test_scores_and_other_candidates_reach_the_viewer(tmp_path):
     assert (last["outcome"], episode["won"], episode["end"]) == (1.0, True, "the end")
 
 
-@pytest.mark.parametrize(("scores", "ends"), [((0.2, 0.9), (0, 1)), ((-3.0, -1.0), (-3, -1)), ((), (0, 1))])
-def test_the_colour_scale_spans_the_unit_interval_or_the_scores(tmp_path, scores, ends):
+@pytest.mark.parametrize(
+    ("scores", "ends"), [((0.2, 0.9), (0.2, 0.9)), ((-3.0, -1.0), (-3, -1)), ((2.0, 2.0), (1.5, 2.5)), ((), (0, 1))]
+)
+def test_the_colour_scale_spans_the_scores(tmp_path, scores, ends):
     steps = [Step("o", (), Action("c", scores={"prm": score})) for score in scores]
     save(tmp_path / "agent", [trajectory(0, True, steps=steps)])
     (agent,) = report(tmp_path).agents
