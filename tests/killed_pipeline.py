@@ -45,6 +45,8 @@ CONFIG = PipelineConfig(
     eval=EvalConfig(episodes=4, best_of=(2,), control_n=2),
 )
 KILLS_A_STAGE = 3
+BETWEEN_TOKENIZER_AND_WEIGHTS = 6
+"""Of the model that is built: the end of the stage before, config.json and the tokenizer take two ticks each."""
 MOMENTS = (*STAGES, "")
 """The last is when the summary is written."""
 
@@ -149,8 +151,10 @@ def main(folder: Path) -> None:
     counts = json.loads((folder / "counts.json").read_text())
     kills = []
     for stage in STAGES:
-        for _ in range(KILLS_A_STAGE):
+        for kill in range(KILLS_A_STAGE):
             at = rng.randint(1, max(1, counts[stage] // 2))
+            if stage == "sft" and kill == 0:
+                at = BETWEEN_TOKENIZER_AND_WEIGHTS
             if attempt(folder / "killed", stage, at) == signal.SIGKILL:
                 kills.append([present_stage(folder / "killed"), at, counts[stage]])
     attempt(folder / "killed")
