@@ -419,7 +419,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(
             tyro.extras.subcommand_cli_from_dict(
-                _commands(arguments[0] if arguments else ""),
+                _commands(arguments),
                 prog="agentgym-prm",
                 description=_DESCRIPTION,
                 args=arguments,
@@ -444,13 +444,14 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _commands(asked: str) -> dict[str, Callable[..., int]]:
+def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
     """All commands; of those that load torch only the one that is asked for is the real one."""
+    asked = arguments[0] if arguments else ""
     commands: dict[str, Callable[..., int]] = {"play": play, "rollout": rollout, "eval": eval_agents}
     if asked in _TRAINING:
-        from agentgym_prm.training_cli import COMMANDS
+        from agentgym_prm.training_cli import commands as training_commands
 
-        training = COMMANDS
+        training = training_commands(arguments)
     else:
         training = {name: _announced(text) for name, text in _TRAINING.items()}
     return {**commands, **training, "report": report, "export-games": export_games}

@@ -7,6 +7,7 @@ of 100 tokens with 12 commands of 4 tokens takes 120 places instead of 1,250.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,33 +93,66 @@ def pack(
     it is at index ``k``.
     """
     ids, mask = pad_left(prompts, pad_id)
-    start, width = ids.shape[1], max(len(tree.tokens) for tree in trees)
-    nodes = torch.full((len(trees), width), pad_id)
-    depths = torch.zeros_like(nodes)
-    sees = torch.zeros((len(trees), start + width, start + width), dtype=torch.bool)
-    sees[:, :, :start] = mask[:, None, :].bool()
-    sees[:, :start, :start] &= torch.ones((start, start), dtype=torch.bool).tril()
-    for row, tree in enumerate(trees):
-        count = len(tree.tokens)
-        nodes[row, :count] = torch.tensor(tree.tokens, dtype=torch.long)
-        depths[row, :count] = torch.tensor(tree.depths, dtype=torch.long)
-        sees[row, start : start + count, start : start + count] = torch.from_numpy(tree.ancestors())
     lengths = mask.sum(1, keepdim=True)
+    counts = np.array([len(tree.tokens) for tree in trees])
+    nodes, depths, parents = (
+        torch.from_numpy(_padded([getattr(tree, name) for tree in trees], counts, filler))
+        for name, filler in (("tokens", pad_id), ("depths", 0), ("parents", 0))
+    )
+    hidden = _hidden(lengths[:, 0].numpy(), counts, parents.numpy(), ids.shape[1], dtype)
     positions = torch.cat([(mask.cumsum(1) - 1).clamp(min=0), lengths + depths], 1)
-    # The least number rather than minus infinity: rows of padding see nothing, and would be NaN.
-    hidden = torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)[:, None]
-    return PackedBatch(torch.cat([ids, nodes], 1), hidden, positions, width)
+    return PackedBatch(torch.cat([ids, nodes], 1), hidden, positions, nodes.shape[1])
+
+
+def _hidden(
+    lengths: NDArray[np.int64], counts: NDArray[np.int64], parents: NDArray[np.int64], start: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """The additive mask: 0 where a place sees another, the least number of ``dtype`` where it does not.
+
+    The least number rather than minus infinity: rows of padding see nothing, and would be NaN.
+    """
+    batch, width = parents.shape
+    least = torch.finfo(dtype).min
+    # What all rows share first: a prompt's places see those before them, and a tree's places see the prompt.
+    shared = np.full((start + width, start + width), least, dtype=_numpy_type(dtype))
+    shared[:start, :start][np.tri(start, dtype=np.bool_)] = 0
+    shared[start:, :start] = 0
+    hidden = np.repeat(shared[None], batch, axis=0)
+    for row, length in enumerate(lengths.tolist()):
+        hidden[row, :, : start - length] = least
+    rows, places = np.nonzero(np.arange(width) < counts[:, None])
+    seen = places + 1
+    while len(rows):
+        # One step nearer to the prompt at a time: itself, its parent, the parent of that one, …
+        hidden[rows, start + places, start + seen - 1] = 0
+        seen = parents[rows, seen - 1]
+        rows, places, seen = rows[seen > 0], places[seen > 0], seen[seen > 0]
+    return torch.from_numpy(hidden).to(dtype)[:, None]
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, both of shape ``(B, longest)``."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), pad_id)
-    mask = torch.zeros_like(ids)
-    for place, prompt in enumerate(prompts):
-        ids[place, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[place, longest - len(prompt) :] = 1
-    return ids, mask
+    lengths = np.array([len(prompt) for prompt in prompts])
+    ids = _padded(prompts, lengths, pad_id, left=True)
+    mask = np.arange(ids.shape[1]) >= ids.shape[1] - lengths[:, None]
+    return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], lengths: NDArray[np.int64], filler: int, *, left: bool = False
+) -> NDArray[np.int64]:
+    """Rows of different lengths as one array."""
+    longest = int(lengths.max())
+    places = np.arange(longest)
+    padded = np.full((len(rows), longest), filler, dtype=np.int64)
+    filled = places >= longest - lengths[:, None] if left else places < lengths[:, None]
+    padded[filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+    return padded
+
+
+def _numpy_type(dtype: torch.dtype) -> type[np.floating[Any]]:
+    """NumPy has no bfloat16; float32 holds all its numbers."""
+    return np.float64 if dtype == torch.float64 else np.float32
 
 
 def takes_any_mask(model: Any) -> bool:

@@ -27,7 +27,7 @@ from tyro.conf import arg
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
-from agentgym_prm.models import ModelConfig, TinyConfig
+from agentgym_prm.models import TINY, ModelConfig, TinyConfig
 from agentgym_prm.report import write_report
 from agentgym_prm.stages.config import (
     DemonstrationsConfig,
@@ -84,20 +84,37 @@ class PipelineConfig:
     """Shape of a tiny model."""
     demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
     """What is imitated."""
-    sft: SFTConfig = field(default_factory=lambda: SFTConfig(learning_rate=3e-3, optimizer="muon"))
+    sft: SFTConfig = field(default_factory=lambda: SFTConfig(learning_rate=3e-3, optimizer="muon", epochs=6))
     """How it is imitated."""
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     """Where the policy plays by itself."""
     targets: TargetsConfig = field(default_factory=TargetsConfig)
     """What the reward model is to learn."""
+    head: str = "likelihood"
+    """Head of the reward model: scalar (arXiv:2502.10325), or likelihood, which a tiny model learns sooner."""
     prm: PRMConfig = field(
         default_factory=lambda: PRMConfig(
-            learning_rate=3e-3, epochs=4, batch_size=16, contrast=1.0, optimizer="muon", checkpoint_every=100
+            loss="listwise", learning_rate=2e-3, batch_size=16, optimizer="muon", checkpoint_every=100
         )
     )
-    """How it learns it."""
+    """How it is trained."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     """How both are judged."""
+
+    @classmethod
+    def of(cls, model: str) -> "PipelineConfig":
+        """The defaults for a model: those above for ``"tiny"``; for a pretrained one it writes REASON and ACTION, the
+        reward model has a scalar head, and learning rates are the paper's.
+        """
+        if model == TINY:
+            return cls()
+        return cls(
+            model=ModelConfig(model=model),
+            policy=PolicyConfig(prompt="reason_action", mode="generate"),
+            sft=SFTConfig(),
+            head="scalar",
+            prm=PRMConfig(contrast=1.0),
+        )
 
     def __post_init__(self) -> None:
         if self.vocabulary_games < 0:
@@ -153,7 +170,16 @@ def run_pipeline(run_dir: str | Path, config: PipelineConfig, *, say: Say = _LOG
         seed=seed,
         say=say,
     )
-    train_reward_model(run / "prm", run / "targets", model, replace(config.prm, seed=seed), policy, seed=seed, say=say)
+    train_reward_model(
+        run / "prm",
+        run / "targets",
+        model,
+        replace(config.prm, seed=seed),
+        policy,
+        head=config.head,
+        seed=seed,
+        say=say,
+    )
     results = evaluate_run(run / "eval", plain, run / "prm" / "model", config.eval, policy, games, seed=seed, say=say)
     say(f"report: {finish(run, config.eval, say=say)}")
     return results

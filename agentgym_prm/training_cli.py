@@ -1,9 +1,9 @@
 """The commands that train, or play with, a model; ``cli.py`` imports them when one is asked for, as they load torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from tyro.conf import arg
 
@@ -26,143 +26,175 @@ from agentgym_prm.stages.reward import train_reward_model
 from agentgym_prm.stages.targets import make_targets
 
 SCORERS: Final = ("random", "likelihood")
-_TINY_SFT: Final = PipelineConfig().sft
-_TINY_PRM: Final = PipelineConfig().prm
 
 
-def pipeline(run_dir: Path, config: Annotated[PipelineConfig, arg(name="")] = PipelineConfig()) -> int:
-    """Train a policy and a process reward model and judge both: all stages in one folder.
-
-    The same command goes on with a run that was stopped, and skips what is done.
-
-    Args:
-        run_dir: Folder of the run.
-        config: All settings.
-    """
-    quiet()
-    run_pipeline(run_dir, config, say=_say)
-    return 0
+def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
+    """The commands; defaults are those of the model that the arguments name."""
+    defaults = PipelineConfig.of(_model_named(arguments) or TINY)
+    return {
+        "pipeline": _pipeline_command(defaults),
+        "sft": _sft_command(defaults),
+        "targets": _targets_command(defaults),
+        "train-prm": _train_prm_command(defaults),
+    }
 
 
-def sft(
-    demonstrations: Path,
-    run_dir: Path,
-    model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=TINY),
-    sft: SFTConfig = _TINY_SFT,
-    policy: PolicyConfig = PolicyConfig(),
-    tiny: TinyConfig = TinyConfig(),
-    games: GamesConfig = GamesConfig(),
-    vocabulary_games: int = 200,
-    seed: int = 0,
-) -> int:
-    """Imitate demonstrations; the model is in RUN_DIR/model.
-
-    Args:
-        demonstrations: Trajectories to imitate, or the folder that they are in.
-        run_dir: Folder to write to; one that was started is continued.
-        model: What to start from: tiny, a name on the hub or a folder.
-        sft: The training.
-        policy: What the model is shown.
-        tiny: Shape of a tiny model.
-        games: Games that a tiny model's tokenizer gets words from.
-        vocabulary_games: How many; played at random, and not imitated.
-        seed: Seed of everything random.
-    """
-    quiet()
-    path = _trajectories(demonstrations)
-
-    def vocabulary() -> list[str]:
-        return vocabulary_texts(games, policy, games.training_seeds(seed, 0, vocabulary_games), seed)
-
-    train_sft(
-        run_dir,
-        path,
-        model,
-        replace(sft, seed=seed),
-        policy,
-        tiny=replace(tiny, seed=seed),
-        vocabulary=vocabulary,
-        seed=seed,
-        say=_say,
-    )
-    return 0
+def _model_named(arguments: Sequence[str]) -> str:
+    for number, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--model":
+            return value or next(iter(arguments[number + 1 :]), "")
+    return ""
 
 
-def targets(
-    rollouts: Path,
-    run_dir: Path,
-    targets: Annotated[TargetsConfig, arg(name="")] = TargetsConfig(),
-    games: GamesConfig = GamesConfig(),
-    demonstrations: Path | None = None,
-    model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
-    policy: PolicyConfig = PolicyConfig(),
-    seed: int = 0,
-) -> int:
-    """Estimate Q of commands at states of rollouts, for a reward model to learn.
+def _pipeline_command(defaults: PipelineConfig) -> Callable[..., int]:
+    def pipeline(run_dir: Path, config: Annotated[PipelineConfig, arg(name="")] = defaults) -> int:
+        """Train a policy and a process reward model and judge both: all stages in one folder.
 
-    Args:
-        rollouts: Trajectories of a policy, or the folder that they are in.
-        run_dir: Folder to write to; one that was started is continued.
-        targets: What is estimated.
-        games: Which games the rollouts are of.
-        demonstrations: Trajectories of an expert, for --expert-share.
-        model: Folder or name of the policy, for --completer policy.
-        policy: How it acts.
-        seed: Seed of everything random.
-    """
-    quiet()
-    make_targets(
-        run_dir,
-        _trajectories(rollouts),
-        targets,
-        games,
-        demonstrations=_trajectories(demonstrations) if demonstrations else None,
-        model=model if model.model else None,
-        policy=policy,
-        seed=seed,
-        say=_say,
-    )
-    return 0
+        The same command goes on with a run that was stopped, and skips what is done.
+
+        Args:
+            run_dir: Folder of the run.
+            config: All settings.
+        """
+        quiet()
+        run_pipeline(run_dir, config, say=_say)
+        return 0
+
+    return pipeline
 
 
-def train_prm(
-    targets: Path,
-    run_dir: Path,
-    model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
-    prm: PRMConfig = _TINY_PRM,
-    policy: PolicyConfig = PolicyConfig(),
-    train_share: float = TRAIN_SHARE,
-    seed: int = 0,
-) -> int:
-    """Train a process reward model and judge it on held-out tasks: RUN_DIR/model, RUN_DIR/quality.json.
+def _sft_command(defaults: PipelineConfig) -> Callable[..., int]:
+    def sft(
+        demonstrations: Path,
+        run_dir: Path,
+        model: Annotated[ModelConfig, arg(name="")] = defaults.model,
+        sft: SFTConfig = defaults.sft,
+        policy: PolicyConfig = defaults.policy,
+        tiny: TinyConfig = TinyConfig(),
+        games: GamesConfig = GamesConfig(),
+        vocabulary_games: int = 200,
+        seed: int = 0,
+    ) -> int:
+        """Imitate demonstrations; the model is in RUN_DIR/model.
 
-    Args:
-        targets: Folder that `targets` wrote.
-        run_dir: Folder to write to; one that was started is continued.
-        model: Folder or name of the policy, whose body it starts from.
-        prm: The training.
-        policy: What the policy is shown; the reward model is shown the same.
-        train_share: Share of the tasks that is trained on.
-        seed: Seed of everything random.
-    """
-    quiet()
-    if not model.model:
-        raise UsageError(
-            "--model is missing: the folder or name of the policy, whose body the reward model starts from"
+        Args:
+            demonstrations: Trajectories to imitate, or the folder that they are in.
+            run_dir: Folder to write to; one that was started is continued.
+            model: What to start from: tiny, a name on the hub or a folder.
+            sft: The training.
+            policy: What the model is shown.
+            tiny: Shape of a tiny model.
+            games: Games that a tiny model's tokenizer gets words from.
+            vocabulary_games: How many; played at random, and not imitated.
+            seed: Seed of everything random.
+        """
+        quiet()
+        path = _trajectories(demonstrations)
+
+        def vocabulary() -> list[str]:
+            return vocabulary_texts(games, policy, games.training_seeds(seed, 0, vocabulary_games), seed)
+
+        train_sft(
+            run_dir,
+            path,
+            model,
+            replace(sft, seed=seed),
+            policy,
+            tiny=replace(tiny, seed=seed),
+            vocabulary=vocabulary,
+            seed=seed,
+            say=_say,
         )
-    if not (targets / DONE).is_file():
-        raise UsageError(f"{targets} holds no finished targets: `agentgym-prm targets` makes them")
-    train_reward_model(
-        run_dir,
-        targets,
-        model,
-        replace(prm, seed=seed),
-        policy,
-        train_share=train_share,
-        seed=seed,
-        say=_say,
-    )
-    return 0
+        return 0
+
+    return sft
+
+
+def _targets_command(defaults: PipelineConfig) -> Callable[..., int]:
+    def targets(
+        rollouts: Path,
+        run_dir: Path,
+        targets: Annotated[TargetsConfig, arg(name="")] = TargetsConfig(),
+        games: GamesConfig = GamesConfig(),
+        demonstrations: Path | None = None,
+        model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
+        policy: PolicyConfig = defaults.policy,
+        seed: int = 0,
+    ) -> int:
+        """Estimate Q of commands at states of rollouts, for a reward model to learn.
+
+        Args:
+            rollouts: Trajectories of a policy, or the folder that they are in.
+            run_dir: Folder to write to; one that was started is continued.
+            targets: What is estimated.
+            games: Which games the rollouts are of.
+            demonstrations: Trajectories of an expert, for --expert-share.
+            model: Folder or name of the policy, for --completer policy.
+            policy: How it acts.
+            seed: Seed of everything random.
+        """
+        quiet()
+        make_targets(
+            run_dir,
+            _trajectories(rollouts),
+            targets,
+            games,
+            demonstrations=_trajectories(demonstrations) if demonstrations else None,
+            model=model if model.model else None,
+            policy=policy,
+            seed=seed,
+            say=_say,
+        )
+        return 0
+
+    return targets
+
+
+def _train_prm_command(defaults: PipelineConfig) -> Callable[..., int]:
+    def train_prm(
+        targets: Path,
+        run_dir: Path,
+        model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
+        prm: PRMConfig = defaults.prm,
+        policy: PolicyConfig = defaults.policy,
+        head: str = defaults.head,
+        train_share: float = TRAIN_SHARE,
+        seed: int = 0,
+    ) -> int:
+        """Train a process reward model and judge it on held-out tasks: RUN_DIR/model, RUN_DIR/quality.json.
+
+        Args:
+            targets: Folder that `targets` wrote.
+            run_dir: Folder to write to; one that was started is continued.
+            model: Folder or name of the policy, whose body it starts from.
+            prm: The training.
+            policy: What the policy is shown; the reward model is shown the same.
+            head: Of the reward model: scalar (arXiv:2502.10325) or likelihood.
+            train_share: Share of the tasks that is trained on.
+            seed: Seed of everything random.
+        """
+        quiet()
+        if not model.model:
+            raise UsageError(
+                "--model is missing: the folder or name of the policy, whose body the reward model starts from"
+            )
+        if not (targets / DONE).is_file():
+            raise UsageError(f"{targets} holds no finished targets: `agentgym-prm targets` makes them")
+        train_reward_model(
+            run_dir,
+            targets,
+            model,
+            replace(prm, seed=seed),
+            policy,
+            head=head,
+            train_share=train_share,
+            seed=seed,
+            say=_say,
+        )
+        return 0
+
+    return train_prm
 
 
 def model_agent(name: str, policy: PolicyConfig, seed: int) -> LocalAgent:
@@ -229,11 +261,3 @@ def quiet() -> None:
         from transformers.utils import logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-COMMANDS: Final[dict[str, Callable[..., Any]]] = {
-    "pipeline": pipeline,
-    "sft": sft,
-    "targets": targets,
-    "train-prm": train_prm,
-}

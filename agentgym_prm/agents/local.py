@@ -13,9 +13,10 @@ Draws depend on (seed, episode seed, episode, turn, candidate) and not on the ba
 computed once and shared by its samples or its commands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import lru_cache
+from itertools import accumulate, chain
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
-from agentgym_prm.draws import uniform
+from agentgym_prm.draws import mix, uniform
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, takes_any_mask
 from agentgym_prm.transcript import Chat
@@ -36,14 +37,16 @@ MODES: Final = ("generate", "choose")
 SCORINGS: Final = ("packed", "cached")
 _CHOICE: Final = 2**32
 """Stands for the token position in draws among commands."""
+_ALIVE: Final = 0.8
+"""At this share of unfinished replies, or below it, the finished ones are taken out of the batch."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """A reply that is being sampled."""
+    """A reply that is being sampled; ``draws`` is what its random numbers start from."""
 
     prompt: int
-    candidate: int
+    draws: int
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop_reason: str = ""
@@ -115,7 +118,7 @@ class LocalAgent(Agent):
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        encoded = [self.encoder.history(history) for history in histories]
+        encoded = self.encoder.histories(histories)
         actions: list[list[Action]] = [[] for _ in histories]
         was_training = self.model.training
         self.model.eval()
@@ -136,7 +139,7 @@ class LocalAgent(Agent):
         Raises:
             ValueError: A history has no admissible commands.
         """
-        encoded = [self.encoder.history(history) for history in histories]
+        encoded = self.encoder.histories(histories)
         scores: list[list[float]] = [[] for _ in histories]
         with torch.inference_mode():
             for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
@@ -151,7 +154,11 @@ class LocalAgent(Agent):
     def _generate(self, histories: list[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
         # Without temperature all samples are the same one.
         copies = n if self.temperature > 0 else 1
-        rows = [_Row(index, candidate) for index in range(len(histories)) for candidate in range(copies)]
+        rows = [
+            _Row(index, self._draws(history, candidate))
+            for index, history in enumerate(histories)
+            for candidate in range(copies)
+        ]
         logits, cache, mask = self._prefill([each.token_ids for each in encoded])
         if copies > 1:
             cache.batch_repeat_interleave(copies)
@@ -159,11 +166,12 @@ class LocalAgent(Agent):
         positions = mask.sum(1)
         running = rows
         while True:
-            self._extend(histories, running, logits)
+            self._extend(running, logits)
             alive = [place for place, row in enumerate(running) if not row.stop_reason]
             if not alive:
                 break
-            if len(alive) < len(running):
+            # Not whenever one ends: taking rows out copies the keys and values of all others.
+            if len(alive) <= _ALIVE * len(running):
                 chosen = torch.tensor(alive, device=mask.device)
                 cache.batch_select_indices(chosen)
                 mask, positions = mask[chosen], positions[chosen]
@@ -184,18 +192,20 @@ class LocalAgent(Agent):
             actions[row.prompt] += [action] * (n if copies == 1 else 1)
         return actions
 
-    def _extend(self, histories: list[History], rows: list[_Row], logits: torch.Tensor) -> None:
+    def _extend(self, rows: list[_Row], logits: torch.Tensor) -> None:
         """Draw the next token of each row."""
         logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
         if self.temperature == 0:
             drawn = logprobs.argmax(-1)
         else:
-            draws = [self._uniform(histories[row.prompt], row.candidate, len(row.ids)) for row in rows]
+            draws = [0.0 if row.stop_reason else uniform(len(row.ids), after=row.draws) for row in rows]
             drawn = _inverse_cdf(
                 logprobs.double().exp(), torch.tensor(draws, dtype=torch.float64, device=logits.device)
             )
         picked = logprobs.gather(1, drawn[:, None])[:, 0]
         for row, token, logprob in zip(rows, drawn.tolist(), picked.tolist(), strict=True):
+            if row.stop_reason:
+                continue
             row.ids.append(token)
             row.logprobs.append(logprob)
             if token in self.encoder.chat.stop_ids:
@@ -232,7 +242,7 @@ class LocalAgent(Agent):
             for candidate in range(n):
                 chosen = int(totals.argmax())
                 if self.temperature > 0:
-                    draw = self._uniform(history, candidate, _CHOICE)
+                    draw = uniform(_CHOICE, after=self._draws(history, candidate))
                     cumulative = np.cumsum(np.exp(choices))
                     chosen = min(int(np.searchsorted(cumulative, draw * cumulative[-1], "right")), len(ids) - 1)
                 candidates.append(
@@ -252,8 +262,9 @@ class LocalAgent(Agent):
     def _replies(self, history: History) -> list[tuple[int, ...]]:
         if not history.admissible_commands:
             raise ValueError(f"mode 'choose' needs admissible commands; task {history.task_id!r} offers none")
-        render = self.prompt.render_reply
-        return [self.encoder.chat.reply_ids(render(Action(command))) for command in history.admissible_commands]
+        # As ``Prompt.render_reply`` does for an action that no model wrote.
+        render, ids = self.prompt.reply_format.render, self.encoder.chat.reply_ids
+        return [ids(render(command, "")) for command in history.admissible_commands]
 
     def _score(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[list[float]]]:
         """Log-probabilities of the tokens of every reply to every prompt: the prompts are computed once."""
@@ -264,8 +275,7 @@ class LocalAgent(Agent):
 
     def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
         """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
-        # The last token of each reply needs no node: nothing comes after it.
-        trees = [ReplyTree.of([reply[:-1] for reply in group]) for group in replies]
+        trees = [_tree(tuple(group)) for group in replies]
         packed = pack(prompts, trees, pad_id=self._pad, dtype=self.model.dtype).to(self.model.device)
         output = self.model(
             input_ids=packed.input_ids,
@@ -275,11 +285,12 @@ class LocalAgent(Agent):
             logits_to_keep=packed.tree_width + 1,
         )
         logprobs = torch.log_softmax(output.logits.float(), -1)
-        rows = [row for row, group in enumerate(replies) for reply in group for _ in reply]
-        places = [node for tree in trees for path in tree.paths for node in path]
-        tokens = [token for group in replies for reply in group for token in reply]
+        lengths = [len(reply) for group in replies for reply in group]
+        rows = np.repeat(np.arange(len(trees)), [sum(map(len, group)) for group in replies])
+        places = _flat(chain.from_iterable(tree.paths for tree in trees), len(rows))
+        tokens = _flat(chain.from_iterable(replies), len(rows))
         picked = logprobs[rows, places, tokens].tolist()
-        ends = list(accumulate(len(reply) for group in replies for reply in group))
+        ends = list(accumulate(lengths))
         return [picked[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
@@ -322,8 +333,8 @@ class LocalAgent(Agent):
         )
         return output.logits[:, -1], output.past_key_values, mask
 
-    def _uniform(self, history: History, candidate: int, position: int) -> float:
-        return uniform(self._seed, history.seed, history.episode, len(history.steps), candidate, position)
+    def _draws(self, history: History, candidate: int) -> int:
+        return mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
 
     def _usage(self, encoded: Encoded, completion_tokens: int) -> dict[str, float]:
         return {
@@ -339,6 +350,16 @@ def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of the softmax of a vector."""
     shifted: NDArray[np.float64] = values - values.max()
     return shifted - float(np.log(np.exp(shifted).sum()))
+
+
+@lru_cache(4096)
+def _tree(replies: tuple[tuple[int, ...], ...]) -> ReplyTree:
+    """The tree of replies; the last token of each needs no node, because nothing comes after it."""
+    return ReplyTree.of([reply[:-1] for reply in replies])
+
+
+def _flat(sequences: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=count)
 
 
 def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

@@ -24,10 +24,11 @@ from typing import Any, Final
 from agentgym_prm.envs.alfworld.memory import RoomMemory
 from agentgym_prm.envs.parsing import CLEANERS, REPLY_FORMATS, ParsedReply, ReplyFormat, parse_reply
 from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.folding import HistoryFold
 from agentgym_prm.transcript import Chat, Message, Transcript, Turn, build_transcripts
 from agentgym_prm.types import Action, History, Trajectory
 
-PROMPTS: Final = ("bare", "exploration", "memory", "reason_action", "thought_action")
+PROMPTS: Final = ("bare", "brief", "exploration", "memory", "reason_action", "thought_action")
 """The prompts that come with the package."""
 STYLES: Final = ("conversation", "state")
 
@@ -80,6 +81,10 @@ class Prompt:
         with needs_extra("train"):
             from jinja2 import Environment, StrictUndefined
         return Environment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
+
+    @cached_property
+    def _memories(self) -> HistoryFold[RoomMemory]:
+        return HistoryFold(RoomMemory.begin)
 
     def _variable(self, name: str) -> str:
         return self._settings.get(name, "")
@@ -147,8 +152,6 @@ class Prompt:
         return Message("user", text)
 
     def _state(self, history: History) -> str:
-        turns = [(step.observation, step.admissible_commands) for step in history.steps]
-        turns.append((history.observation, history.admissible_commands))
         return self._block(
             "user",
             task=history.task,
@@ -158,7 +161,7 @@ class Prompt:
             first=True,
             dropped=0,
             steps=history.steps,
-            memory=RoomMemory.of(turns),
+            memory=self._memories.of(history),
         )
 
     def _block(self, name: str, **values: Any) -> str:
@@ -206,11 +209,23 @@ class Encoder:
                 the prompt shows it (an agent without tokens played before: use ``with_token_ids``).
         """
         if self.prompt.style == "state":
-            # No turn continues another, so the earlier ones need not be rendered.
-            turn, dropped = self._turn(history)
-            return Encoded(build_transcripts(self.chat, [turn]), dropped)
+            return self.histories([history])[0]
         turns, dropped = self._turns((*_earlier(history), history))
         return Encoded(build_transcripts(self.chat, turns), dropped)
+
+    def histories(self, histories: Sequence[History]) -> list[Encoded]:
+        """As ``history`` for each, in less time.
+
+        Raises:
+            ValueError: As ``history``.
+        """
+        if self.prompt.style != "state":
+            return [self.history(history) for history in histories]
+        # No turn continues another, so the earlier ones need not be rendered, and each is encoded whole.
+        shown = [self.prompt.messages(history) for history in histories]
+        self.chat.prepare(shown)
+        turns = [self._turn(history, 0, messages) for history, messages in zip(histories, shown, strict=True)]
+        return [Encoded(build_transcripts(self.chat, [turn]), dropped) for turn, dropped in turns]
 
     def trajectory(self, trajectory: Trajectory) -> tuple[Transcript, ...]:
         """What the model was sent and what it replied, over a whole episode.
@@ -260,10 +275,15 @@ class Encoder:
             turns.append(turn)
         return turns, dropped
 
-    def _turn(self, history: History, at_least: int = 0) -> tuple[Turn, int]:
-        """The turn, and how many of the oldest are left out: never fewer than at the turn before."""
+    def _turn(
+        self, history: History, at_least: int = 0, messages: tuple[Message, ...] | None = None
+    ) -> tuple[Turn, int]:
+        """The turn, and how many of the oldest are left out: never fewer than at the turn before.
+
+        ``messages`` are those that the prompt shows, if they are known.
+        """
         dropped = max(at_least, self.prompt.dropped(history))
-        messages = self.prompt.messages(history, dropped)
+        messages = messages or self.prompt.messages(history, dropped)
         while self.max_tokens is not None:
             length = len(self.chat.encode(self.chat.render(messages)))
             if length <= self.max_tokens:

@@ -1,10 +1,15 @@
 """Agents that need no model: random, replayed, expert, and a person at the keyboard."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.draws import mix, uniform
+from agentgym_prm.folding import HistoryFold
 from agentgym_prm.types import INJECTED, Action, History
+
+if TYPE_CHECKING:
+    from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
 
 
 class RandomAgent(Agent):
@@ -95,21 +100,19 @@ class HandcodedAgent(Agent):
 
     def __init__(self) -> None:
         self.name = "handcoded"
+        self._experts = HistoryFold(_told)
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
-        return [[Action(self._choose(history))] * n for history in histories]
+        return [[Action(self._experts.of(history).choose())] * n for history in histories]
 
-    @staticmethod
-    def _choose(history: History) -> str:
-        from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
 
-        expert = HandcodedExpert()
-        seen = [(step.observation, step.admissible_commands) for step in history.steps]
-        seen.append((history.observation, history.admissible_commands))
-        expert.begin(history.task, *seen[0])
-        for command, (observation, admissible) in zip(history.commands, seen[1:], strict=True):
-            expert.observe(command, observation, admissible)
-        return expert.choose()
+def _told(task: str, observation: str, admissible: Sequence[str]) -> "HandcodedExpert":
+    # Imported late: importing the package loads no environment.
+    from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
+
+    expert = HandcodedExpert()
+    expert.begin(task, observation, admissible)
+    return expert
 
 
 class HumanAgent(Agent):

@@ -6,12 +6,13 @@
 ``soft_bce``        cross-entropy of ``sigmoid(score)`` with Q (or V) in [0, 1]         ``q_examples, v_examples``
 ``squared_error``   ``(score - Q) ** 2``                                                ``q_examples, v_examples``
 ``bradley_terry``   ``-log sigmoid(s_a - s_b)`` where ``Q_a > Q_b + margin``            ``q_examples``
+``listwise``        cross-entropy of ``softmax(s)`` with ``softmax(Q / temperature)``   ``q_examples``
 ``inverse``         cross-entropy of ``sigmoid(Q(h,a) - gamma Q(h',a'))`` with 1 for    ``inverse_reward_examples``
                     demonstrations and 0 for rollouts
 ==================  ==================================================================  ===========================
 
 Source: arXiv:2502.10325: learning rate 5e-5, one epoch, batch 64, soft cross-entropy. Added to it here: ``contrast``,
-the weight of the Bradley-Terry term beside another loss. Most of what Q varies by is how good the *history* is;
+the weight of a ranking loss beside one on the level. Most of what Q varies by is how good the *history* is;
 Best-of-N asks only which *action* is better after it, and a loss on the level alone learns that late or never.
 
 An example is a history with all its judged actions, so that a prompt is read once for all of them; ``batch_size``
@@ -22,7 +23,7 @@ newest whole checkpoint and ends, on a CPU, with the same parameters as an unint
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -41,7 +42,8 @@ with needs_extra("train"):
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-LOSSES: Final = ("soft_bce", "squared_error", "bradley_terry", "inverse")
+LOSSES: Final = ("soft_bce", "squared_error", "bradley_terry", "listwise", "inverse")
+RANKING_LOSSES: Final = ("bradley_terry", "listwise")
 _WHOLE: Final = "whole"
 """Marks a checkpoint that was written to its end."""
 
@@ -51,13 +53,13 @@ class PRMConfig:
     """Settings of reward model training."""
 
     loss: str = "soft_bce"
-    """soft_bce, squared_error, bradley_terry or inverse."""
+    """soft_bce, squared_error, bradley_terry, listwise or inverse."""
     contrast: float = 0.0
-    """Weight of the Bradley-Terry term that is added to soft_bce or squared_error."""
-    listwise: float = 0.0
-    """Weight of the listwise term."""
+    """Weight of a ranking loss that is added to soft_bce or squared_error."""
+    contrast_loss: str = "listwise"
+    """Which one: listwise or bradley_terry."""
     temperature: float = 0.02
-    """Of the listwise targets."""
+    """Of the listwise loss's targets: values that differ by so much differ by a factor e in probability."""
     margin: float = PREFERENCE_MARGIN
     """Pairs of actions count whose Q differ by more than this."""
     gamma: float = GAMMA
@@ -101,6 +103,8 @@ class PRMConfig:
         for name in ("contrast", "margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.contrast_loss not in RANKING_LOSSES:
+            raise UnknownNameError.of("contrast_loss", self.contrast_loss, RANKING_LOSSES)
         if self.contrast and self.loss not in ("soft_bce", "squared_error"):
             raise ValueError(f"contrast is added to soft_bce or squared_error, not to {self.loss}")
 
@@ -194,6 +198,40 @@ def train_prm(
     return PRMReport(trainer.state.global_step, len(examples), log.loss)
 
 
+def calibrate(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> None:
+    """Fit the scale and offset before the sigmoid to the values: Platt's scaling, with targets in [0, 1].
+
+    The order of the scores does not change. A ranking loss leaves their level open; this gives it a meaning: among
+    actions with one score, the mean value is about that score. Fit on other tasks than calibration is judged on.
+
+    Raises:
+        ValueError: Link ``"identity"``, no groups, or scores that fall where values rise: nothing was learned.
+    """
+    if prm.settings.link != "sigmoid" or not groups:
+        raise ValueError("calibration needs link 'sigmoid' and at least one group")
+    prm.use(replace(prm.settings, link="identity"))
+    histories = [group.history for group in groups for _ in group.actions]
+    outputs_N = torch.from_numpy(prm.score(histories, [action for group in groups for action in group.actions]))
+    values_N = torch.tensor([value for group in groups for value in group.values], dtype=torch.float64)
+    parameters = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    spread, mean = outputs_N.std() + 1e-9, outputs_N.mean()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        logits_N = parameters[0] * (outputs_N - mean) / spread + parameters[1]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits_N, values_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    slope, level = parameters.tolist()
+    scale = slope / float(spread)
+    if scale <= 0:
+        raise ValueError("scores fall where values rise: the model has learned nothing to calibrate")
+    prm.use(replace(prm.settings, link="sigmoid", scale=scale, offset=level - scale * float(mean)))
+
+
 def _check_examples(examples: Sequence[RewardExample], config: PRMConfig) -> None:
     if not examples:
         raise ValueError("no examples: nothing to learn from")
@@ -216,7 +254,7 @@ def _places(example: RewardExample) -> int:
 def make_batch(examples: Sequence[RewardExample], prm: ProcessRewardModel, config: PRMConfig) -> dict[str, Any]:
     """Tensors of a batch: inputs of ``RewardNet`` and, beside them, targets, pairs and who follows whom."""
     asked = [each for example in examples for each in example.asked]
-    batch: dict[str, Any] = collate(asked, prm.model, int(prm.tokenizer.pad_token_id))
+    batch: dict[str, Any] = collate(asked, prm.model, int(prm.tokenizer.pad_token_id), prm.settings.head)
     batch["targets"] = torch.tensor([value for example in examples for value in example.targets])
     batch["weights"] = torch.tensor([weight for example in examples for weight in example.weights])
     first = 0
@@ -250,17 +288,22 @@ def reward_loss(scores: torch.Tensor, batch: dict[str, Any], config: PRMConfig) 
         after = torch.where(following >= 0, scores[following.clamp(min=0)], 0.0)
         rewards = implicit_reward(scores[present], after, config.gamma)
         return soft_bce(rewards, batch["targets"], batch["weights"])
-    ranking = bradley_terry(scores, batch["chosen"], batch["rejected"])
-    if config.loss == "bradley_terry":
-        return ranking
+    if config.loss in RANKING_LOSSES:
+        return _ranking(config.loss, scores, batch, config)
     level = soft_bce if config.loss == "soft_bce" else squared_error
-    lists = listwise(scores, batch["targets"], batch["group"], config.temperature) if config.listwise else 0.0
-    return level(scores, batch["targets"], batch["weights"]) + config.contrast * ranking + config.listwise * lists
+    loss = level(scores, batch["targets"], batch["weights"])
+    return loss + config.contrast * _ranking(config.contrast_loss, scores, batch, config) if config.contrast else loss
+
+
+def _ranking(name: str, scores: torch.Tensor, batch: dict[str, Any], config: PRMConfig) -> torch.Tensor:
+    if name == "listwise":
+        return listwise(scores, batch["targets"], batch["group"], config.temperature)
+    return bradley_terry(scores, batch["chosen"], batch["rejected"])
 
 
 # --- Trainer ---
 
-_INPUTS: Final = ("input_ids", "attention_mask", "position_ids", "rows", "places")
+_INPUTS: Final = ("input_ids", "attention_mask", "position_ids", "rows", "places", "tokens", "owners")
 
 
 class _RewardTrainer(Trainer):
@@ -320,6 +363,11 @@ class _RewardTrainer(Trainer):
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
         return self.lr_scheduler
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        weights = self.model.state_dict() if state_dict is None else state_dict
+        twice = self.model._keys_to_ignore_on_save
+        super()._save(output_dir, {name: weight for name, weight in weights.items() if name not in twice})
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return _Buckets([_places(each) for each in self._examples], self._config)

@@ -4,6 +4,11 @@ Source: arXiv:2502.10325. The text judged is what the policy is shown and what i
 score is read where that last token has been seen. A *value* model reads the prompt alone. How it is trained:
 ``algos/prm.py``.
 
+Two heads. ``"scalar"`` is the paper's: a linear layer on the last token of a sequence classifier. ``"likelihood"``
+takes the log-probability that a causal model gives to the reply, as implicit process rewards do (arXiv:2412.01981; here
+without a reference model); it starts from what imitation has taught the model, and a tiny model learns to rank with it
+in a fraction of the steps (benchmarks/README.md).
+
 All actions after one history are scored in one forward pass (``packing.py``) where the model's attention allows it, so
 a turn of Best-of-N costs little more than reading each prompt once.
 """
@@ -19,7 +24,7 @@ from numpy.typing import NDArray
 
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
-from agentgym_prm.models import ModelConfig, load_reward_model, unwrapped
+from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, unwrapped
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import Action, History
@@ -28,6 +33,7 @@ with needs_extra("train"):
     import torch
 
 JUDGES: Final = ("action", "history")
+HEADS: Final = ("scalar", "likelihood")
 LINKS: Final = ("sigmoid", "identity")
 _SETTINGS_FILE: Final = "prm.json"
 _SETTINGS_VERSION: Final = 1
@@ -39,8 +45,14 @@ class PRMSettings:
 
     judges: str = "action"
     """action: Q of a reply after its history; history: V of the prompt alone."""
+    head: str = "scalar"
+    """scalar: a linear layer on the last token; likelihood: the log-probability that the model gives the reply."""
     link: str = "sigmoid"
     """sigmoid: scores are in (0, 1); identity: they are the network's output."""
+    scale: float = 1.0
+    """The network's output is multiplied by this before the sigmoid; ``algos.prm.calibrate`` fits it."""
+    offset: float = 0.0
+    """Added to that."""
     prompt: str = "memory"
     """Name of the prompt."""
     prompt_source: str = ""
@@ -54,20 +66,36 @@ class PRMSettings:
     def __post_init__(self) -> None:
         if self.judges not in JUDGES:
             raise UnknownNameError.of("kind of judgement", self.judges, JUDGES)
+        if self.head not in HEADS:
+            raise UnknownNameError.of("head", self.head, HEADS)
+        if self.head == "likelihood" and self.judges != "action":
+            raise ValueError("the head 'likelihood' judges actions: a value model needs the head 'scalar'")
+        if self.scale <= 0:
+            raise ValueError(f"scale must be above 0, or better actions would score lower, got {self.scale}")
         if self.link not in LINKS:
             raise UnknownNameError.of("link", self.link, LINKS)
 
 
 class RewardNet(torch.nn.Module):
-    """A sequence classifier read at any places of the sequence instead of at its end.
+    """Reads the scores of replies off a network.
 
     Args:
-        model: As ``models.load_reward_model`` gives it.
+        model: As ``models.load_reward_model`` gives it for the head ``"scalar"``, ``models.load_model`` for
+            ``"likelihood"``.
+        head: One of ``HEADS``.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, head: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.head = model, head
+        # Trainer asks for these two: weights that share their memory with others are not saved twice.
+        firsts = {id(weight): name for name, weight in reversed(list(self.named_parameters(remove_duplicate=False)))}
+        kept = set(firsts.values())
+        everything = [name for name, _ in self.named_parameters(remove_duplicate=False)]
+        self._keys_to_ignore_on_save = [name for name in everything if name not in kept]
+
+    def tie_weights(self) -> None:
+        """Nothing to do: tied weights are one tensor, and stay it when weights are loaded."""
 
     def forward(
         self,
@@ -76,13 +104,21 @@ class RewardNet(torch.nn.Module):
         position_ids: torch.Tensor,
         rows: torch.Tensor,
         places: torch.Tensor,
+        tokens: torch.Tensor,
+        owners: torch.Tensor,
     ) -> torch.Tensor:
-        """The network's output at the places given, shape ``(N,)``, float32; inputs as ``collate`` makes them."""
-        classifier = unwrapped(self.model)
-        body = getattr(classifier, classifier.base_model_prefix)
+        """The network's output for each reply, shape ``(N,)``, float32; inputs as ``collate`` makes them."""
+        model = unwrapped(self.model)
+        body = getattr(model, model.base_model_prefix)
         output = body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False)
-        scores: torch.Tensor = classifier.score(output.last_hidden_state[rows, places])
-        return scores[:, 0].float()
+        hidden = output.last_hidden_state[rows, places]
+        if self.head == "scalar":
+            scores: torch.Tensor = model.score(hidden)
+            return scores[:, 0].float()
+        logprobs = torch.log_softmax(model.lm_head(hidden).float(), -1)
+        picked = logprobs.gather(1, tokens[:, None])[:, 0]
+        count = int(owners.max()) + 1
+        return torch.zeros(count, device=picked.device).index_add(0, owners, picked)
 
 
 class Asked(NamedTuple):
@@ -92,42 +128,53 @@ class Asked(NamedTuple):
     replies: tuple[tuple[int, ...], ...]
 
 
-def collate(asked: Sequence[Asked], model: Any, pad_id: int) -> dict[str, torch.Tensor]:
-    """Inputs of ``RewardNet`` for all replies, in their order."""
+def collate(asked: Sequence[Asked], model: Any, pad_id: int, head: str) -> dict[str, torch.Tensor]:
+    """Inputs of ``RewardNet`` for all replies, in their order.
+
+    ``rows`` and ``places`` say where the network is read: for a scalar once a reply, after its last token; for a
+    likelihood before each of its tokens. ``owners`` numbers the reply, ``tokens`` are what is predicted there.
+    """
     if takes_any_mask(unwrapped(model)):
-        return _collate_packed(asked, pad_id, unwrapped(model).dtype)
-    return _collate_plain(asked, pad_id)
+        sequences, paths = _packed(asked, pad_id, unwrapped(model).dtype)
+    else:
+        sequences, paths = _plain(asked, pad_id)
+    replies = [reply for each in asked for reply in each.replies]
+    if head == "scalar":
+        reads = [(row, path[-1], 0, number) for number, (row, path) in enumerate(paths)]
+    else:
+        reads = [
+            (row, place, token, number)
+            for number, ((row, path), reply) in enumerate(zip(paths, replies, strict=True))
+            for place, token in zip(path, reply, strict=False)
+        ]
+    rows, places, tokens, owners = torch.tensor(reads).T
+    return {**sequences, "rows": rows, "places": places, "tokens": tokens, "owners": owners}
 
 
-def _collate_packed(asked: Sequence[Asked], pad_id: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+_Paths = list[tuple[int, list[int]]]
+"""For each reply its row, and the places from the prompt's end to its last token."""
+
+
+def _packed(asked: Sequence[Asked], pad_id: int, dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], _Paths]:
     trees = [ReplyTree.of(each.replies) for each in asked]
     packed = pack([each.prompt for each in asked], trees, pad_id=pad_id, dtype=dtype)
-    end_of_prompt = packed.input_ids.shape[1] - packed.tree_width - 1
-    return {
-        "input_ids": packed.input_ids,
-        "attention_mask": packed.attention_mask,
-        "position_ids": packed.position_ids,
-        "rows": torch.tensor([row for row, tree in enumerate(trees) for _ in tree.paths]),
-        "places": torch.tensor([end_of_prompt + path[-1] for tree in trees for path in tree.paths]),
-    }
+    end = packed.input_ids.shape[1] - packed.tree_width - 1
+    paths = [(row, [end + place for place in path]) for row, tree in enumerate(trees) for path in tree.paths]
+    return {name: getattr(packed, name) for name in ("input_ids", "attention_mask", "position_ids")}, paths
 
 
-def _collate_plain(asked: Sequence[Asked], pad_id: int) -> dict[str, torch.Tensor]:
+def _plain(asked: Sequence[Asked], pad_id: int) -> tuple[dict[str, torch.Tensor], _Paths]:
     """Each reply with a prompt of its own, padded on the right: for any model."""
-    sequences = [(*each.prompt, *reply) for each in asked for reply in each.replies]
-    longest = max(map(len, sequences))
+    sequences = [((*each.prompt, *reply), len(each.prompt)) for each in asked for reply in each.replies]
+    longest = max(len(sequence) for sequence, _ in sequences)
     ids = torch.full((len(sequences), longest), pad_id)
     mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
+    for row, (sequence, _) in enumerate(sequences):
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "position_ids": torch.arange(longest).expand_as(ids),
-        "rows": torch.arange(len(sequences)),
-        "places": mask.sum(1) - 1,
-    }
+    positions = torch.arange(longest).expand_as(ids)
+    paths = [(row, list(range(start - 1, len(sequence)))) for row, (sequence, start) in enumerate(sequences)]
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}, paths
 
 
 class ProcessRewardModel:
@@ -161,7 +208,7 @@ class ProcessRewardModel:
         self.settings = replace(settings, prompt=self.prompt.name, prompt_source=self.prompt.source)
         self.model, self.tokenizer = model, tokenizer
         self.encoder = Encoder(self.prompt, Chat(tokenizer), settings.max_tokens)
-        self.net = RewardNet(model)
+        self.net = RewardNet(model, settings.head)
         self._batch_tokens = batch_tokens
 
     @classmethod
@@ -169,8 +216,8 @@ class ProcessRewardModel:
         cls, config: ModelConfig, prompt: Prompt, settings: PRMSettings | None = None, *, seed: int = 0
     ) -> "ProcessRewardModel":
         """An untrained one on the body of a language model; the head is drawn from ``seed``."""
-        model, tokenizer = load_reward_model(config, seed=seed)
-        return cls(model, tokenizer, settings or PRMSettings(), prompt=prompt)
+        settings = settings or PRMSettings()
+        return cls(*_load(config, settings.head, seed), settings, prompt=prompt)
 
     @classmethod
     def load(cls, folder: str | Path, **options: Any) -> "ProcessRewardModel":
@@ -190,8 +237,8 @@ class ProcessRewardModel:
             raise StoreError(f"{folder} holds no process reward model: there is no {path}") from error
         if record.get("settings_version") != _SETTINGS_VERSION:
             raise StoreError(f"{path} has settings_version {record.get('settings_version')}, not {_SETTINGS_VERSION}")
-        model, tokenizer = load_reward_model(ModelConfig(str(folder), **options))
-        return cls(model, tokenizer, PRMSettings(**record))
+        settings = PRMSettings(**record)
+        return cls(*_load(ModelConfig(str(folder), **options), settings.head), settings)
 
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a Hugging Face directory, with ``card`` as its README."""
@@ -202,6 +249,10 @@ class ProcessRewardModel:
         (path / "README.md").write_text(card or "A process reward model.\n", encoding="utf-8")
         settings = json.dumps(asdict(self.settings), indent=2) + "\n"
         (path / _SETTINGS_FILE).write_text(settings, encoding="utf-8")  # last, so that a folder with it is complete
+
+    def use(self, settings: PRMSettings) -> None:
+        """Score with other settings of the link from now on."""
+        self.settings = settings
 
     def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
         """Q of each action after the history at the same place, shape ``(N,)``; higher is better.
@@ -253,10 +304,10 @@ class ProcessRewardModel:
         try:
             with torch.inference_mode():
                 for batch in batches_by_length([_places(each) for each in asked], self._batch_tokens):
-                    inputs = collate([asked[index] for index in batch], self.model, pad_id)
+                    inputs = collate([asked[index] for index in batch], self.model, pad_id, self.settings.head)
                     outputs = self.net(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
                     if self.settings.link == "sigmoid":
-                        outputs = torch.sigmoid(outputs.double())
+                        outputs = torch.sigmoid(self.settings.scale * outputs.double() + self.settings.offset)
                     remaining = iter(outputs.tolist())
                     for index in batch:
                         scores[index] = [next(remaining) for _ in asked[index].replies]
@@ -267,3 +318,7 @@ class ProcessRewardModel:
 
 def _places(asked: Asked) -> int:
     return len(asked.prompt) + sum(map(len, asked.replies))
+
+
+def _load(config: ModelConfig, head: str, seed: int = 0) -> LoadedModel:
+    return load_reward_model(config, seed=seed) if head == "scalar" else load_model(config)

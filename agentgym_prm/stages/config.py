@@ -73,8 +73,8 @@ class GamesConfig:
 class PolicyConfig:
     """What the policy is shown, and how it acts."""
 
-    prompt: str = "memory"
-    """Name or file of the prompt: memory suits tiny models, reason_action pretrained chat models."""
+    prompt: str = "brief"
+    """Name or file of the prompt: brief or memory suit tiny models, reason_action pretrained chat models."""
     mode: str = "choose"
     """choose among the admissible commands, or generate freely."""
     temperature: float = 1.0
@@ -96,7 +96,7 @@ class PolicyConfig:
 class DemonstrationsConfig:
     """What is imitated."""
 
-    games: int = 2000
+    games: int = 100
     """Training games that the expert plays."""
     expert: str = "handcoded"
     """Expert of the environment; the toy environment has its exact solution instead."""
@@ -113,12 +113,12 @@ class DemonstrationsConfig:
 class RolloutConfig:
     """Where the policy plays by itself."""
 
-    games: int = 400
+    games: int = 1500
     """Further training games, other ones than the demonstrations'."""
     repeats: int = 1
     """Rollouts of each."""
-    max_episode_steps: int | None = None
-    """Shorter step cap for these rollouts; by default that of the games."""
+    max_episode_steps: int | None = 25
+    """Step cap of these rollouts; None for that of the games."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "games", "repeats", *(["max_episode_steps"] if self.max_episode_steps is not None else []))
@@ -130,9 +130,9 @@ class TargetsConfig:
 
     kind: str = "branching"
     """branching: try commands and play on; monte_carlo: mean returns of the rollouts as they are (arXiv:2502.10325)."""
-    states_per_episode: int = 8
+    states_per_episode: int = 10
     """At most so many states of each rollout, drawn at random."""
-    expert_share: float = 0.25
+    expert_share: float = 0.0
     """Share of the states that come from demonstrations, as far as there are enough."""
     max_commands: int | None = None
     """Most commands tried at a state, drawn at random, the one taken among them; None for all."""
@@ -144,7 +144,7 @@ class TargetsConfig:
     """Discount per step."""
     signed: bool = False
     """Map outcomes to [-1, 1] first, so that late failures are better than early ones."""
-    workers: int = 1
+    workers: int = 2
     """Processes that play on; completer policy takes one."""
     chunk: int = 100
     """States estimated, and written, together."""
@@ -159,8 +159,6 @@ class TargetsConfig:
             raise ValueError(f"expert_share must be in [0, 1), got {self.expert_share}")
         if self.max_commands is not None and self.max_commands < 2:
             raise ValueError(f"max_commands must be at least 2 or None, got {self.max_commands}")
-        if self.workers > 1 and self.completer == "policy":
-            raise UsageError("completer policy plays on in one process: leave workers at 1")
 
 
 def _at_least(least: int, config: object, *names: str) -> None:

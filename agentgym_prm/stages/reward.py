@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Prompt
-from agentgym_prm.algos.prm import PRMConfig, q_examples, train_prm
+from agentgym_prm.algos.prm import RANKING_LOSSES, PRMConfig, calibrate, q_examples, train_prm
 from agentgym_prm.algos.sft import METRICS
 from agentgym_prm.models import ModelConfig
 from agentgym_prm.rewards.baselines import BagOfWords, LikelihoodScorer, MajorityScorer
@@ -31,6 +31,8 @@ from agentgym_prm.stages.policy import load_policy
 from agentgym_prm.stages.targets import encoded_history, read_targets
 
 _LOG: Final = logging.getLogger(__name__)
+_CALIBRATED: Final = 1000
+"""Training states that the level of the scores is fitted to, where the loss leaves it open."""
 QUALITY_GATE: Final = 0.75
 """Pairwise accuracy on held-out states that a reward model should reach."""
 
@@ -42,6 +44,7 @@ def train_reward_model(
     config: PRMConfig,
     policy: PolicyConfig,
     *,
+    head: str = "scalar",
     train_share: float = TRAIN_SHARE,
     seed: int = 0,
     say: Say = _LOG.info,
@@ -54,6 +57,7 @@ def train_reward_model(
         model: The policy, whose body it starts from.
         config: Settings of the training.
         policy: What the policy is shown: the reward model is shown the same.
+        head: Of ``PRMSettings``: scalar or likelihood.
         train_share: Of the tasks, by ``targets.task_split``.
         seed: Of the split and the new head.
         say: Gets one line about the stage.
@@ -61,15 +65,15 @@ def train_reward_model(
     Returns and raises as ``run_stage``.
     """
     folder = Path(folder)
-    settings = {"model": loading(model), "prm": config, "policy": policy, "train_share": train_share, "seed": seed}
+    settings = {"model": loading(model), "prm": config, "policy": policy, "head": head}
+    settings |= {"train_share": train_share, "seed": seed}
 
     def work() -> dict[str, Any]:
         import torch
 
         prompt = Prompt.load(policy.prompt)
-        form = PRMSettings(
-            link="identity" if config.loss == "squared_error" else "sigmoid", max_tokens=policy.max_prompt_tokens
-        )
+        link = "identity" if config.loss == "squared_error" else "sigmoid"
+        form = PRMSettings(head=head, link=link, max_tokens=policy.max_prompt_tokens)
         torch.manual_seed(seed)  # LoRA adapters draw their start
         prm = ProcessRewardModel.start(model, prompt, form, seed=seed)
         groups = [
@@ -77,6 +81,8 @@ def train_reward_model(
         ]
         train, held_out = split_groups(groups, seed, train_share)
         report = train_prm(prm, q_examples(prm, train), config, run_dir=folder, resume=True, progress=True)
+        if config.loss in RANKING_LOSSES:
+            calibrate(prm, train[:_CALIBRATED])
         qualities = _qualities(prm, load_policy(model, policy, seed=seed), train, held_out, prompt, seed)
         gate = quality_gate(qualities.get("prm"))
         record = {"scorers": {name: quality.to_json() for name, quality in qualities.items()}, "gate": gate}
@@ -144,8 +150,8 @@ def model_card(prm: ProcessRewardModel, config: PRMConfig, train: int, held_out:
         "`agentgym_prm.rewards.prm.ProcessRewardModel.load(folder)`.",
         "",
         f"- Shown: the prompt `{prm.settings.prompt}` of the policy, and the reply with its end token.",
-        f"- Trained on: {train} states with several tried actions each, loss `{config.loss}`, contrast"
-        f" {config.contrast:g}, {config.epochs} epochs; no state of a held-out task.",
+        f"- Trained on: {train} states with several tried actions each, head `{prm.settings.head}`, loss"
+        f" `{config.loss}`, contrast {config.contrast:g}, {config.epochs} epochs; no state of a held-out task.",
         "",
         "## Held-out tasks",
         "",

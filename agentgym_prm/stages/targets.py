@@ -196,7 +196,8 @@ def _branch(
         raise UsageError("no state of these rollouts has two commands to compare: there is nothing to estimate")
     done = whole_chunks(path, config.chunk)
     chunks = (states[start : start + config.chunk] for start in range(done, len(states), config.chunk))
-    estimated = _estimated(chunks, _Estimator(completer, config, games, seed), config.workers)
+    workers = 1 if config.completer == "policy" else config.workers  # a model stays in this process
+    estimated = _estimated(chunks, _Estimator(completer, config, games, seed), workers)
     with tqdm(total=len(states), initial=done, unit="state", desc="targets", disable=None) as bar:
         for records in estimated:
             append_branches(path, records)

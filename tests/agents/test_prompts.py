@@ -1,9 +1,12 @@
+import random
 from itertools import pairwise
 
 import pytest
 
 from agentgym_prm.agents.prompts import PROMPTS, Encoder, Prompt
+from agentgym_prm.envs.alfworld import ALFWorldEnv
 from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.models import build_tokenizer
 from agentgym_prm.transcript import Chat, Message
 from agentgym_prm.types import Action, History, Step, Trajectory
 from tests.chat_models import chat_tokenizer
@@ -74,7 +77,7 @@ def test_what_the_model_wrote_is_shown_rather_than_what_it_meant():
     assert messages[2].content == "ACTION: Look!!"
 
 
-@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "memory"])
+@pytest.mark.parametrize("name", [name for name in PROMPTS if Prompt.load(name).style == "conversation"])
 def test_earlier_messages_never_change(name):
     prompt = Prompt.load(name)
     trajectory = Trajectory("put a cool mug in desk.", 0, (*STEPS, Step(HISTORY.observation, (), Action("look"))), "")
@@ -137,3 +140,82 @@ def test_replies_are_encoded_for_demonstrations_only_and_only_once():
     assert chat_tokenizer().convert_ids_to_tokens(list(action.token_ids)) == ["open", " ", "door", "<|im_end|>"]
     with pytest.raises(ValueError, match="was sampled"):
         encoder.with_token_ids(action)
+
+
+# --- many at once ---
+
+
+def random_histories(count):
+    """Histories of random walks, as they come to a batched agent: of different length, some twice."""
+    draws = random.Random(0)
+    for seed in range(count):
+        env = ALFWorldEnv(split="train", difficulty="small")
+        observation, info = env.reset(seed=seed % 5)
+        history = History(info["task"], observation, info["admissible_commands"])
+        for _ in range(draws.randrange(12)):
+            command = draws.choice(history.admissible_commands)
+            step = Step(history.observation, history.admissible_commands, Action(command, token_ids=(5, 2)))
+            observation, _, over, _, info = env.step(command)
+            if over:
+                break
+            history = history.after(step, observation, info)
+        yield history
+
+
+def spelled_out(prompt, tokenizer, history):
+    messages = [message._asdict() for message in prompt.messages(history)]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+@pytest.mark.parametrize("joint_names", [True, False])
+def test_many_histories_are_encoded_as_each_alone(joint_names):
+    histories, prompt = list(random_histories(60)), Prompt.load("memory")
+    texts = [prompt.messages(history)[-1].content for history in histories[:20]]
+    tokenizer = build_tokenizer(texts, joint_names=joint_names)
+    expected = [spelled_out(Prompt.load("memory"), tokenizer, history) for history in histories]
+    # Someone else has left the tokenizer with truncation and padding.
+    tokenizer(texts, padding=True, truncation=True, max_length=8)
+    encoder = Encoder(prompt, Chat(tokenizer))
+    for _ in range(2):
+        assert [each.token_ids for each in encoder.histories(histories)] == expected
+    assert [encoder.history(history).token_ids for history in histories] == expected
+    limited = Encoder(prompt, Chat(tokenizer), max_tokens=max(map(len, expected)))
+    assert [each.token_ids for each in limited.histories(histories)] == expected
+    with pytest.raises(ValueError, match="alone takes"):
+        Encoder(prompt, Chat(tokenizer), max_tokens=max(map(len, expected)) - 1).histories(histories)
+
+
+def test_many_conversations_are_encoded_as_each_alone():
+    tokenizer, prompt = chat_tokenizer(), Prompt.load("bare")
+    histories = list(random_histories(10))
+    alone = [Encoder(prompt, Chat(tokenizer)).history(history) for history in histories]
+    assert Encoder(prompt, Chat(tokenizer)).histories(histories) == alone
+
+
+def test_a_tokenizer_whose_backend_encodes_otherwise_is_asked_itself():
+    class Shouting:
+        """Its backend knows nothing of what it does to a text first."""
+
+        def __init__(self):
+            self.inner = chat_tokenizer()
+            self.eos_token_id, self.backend_tokenizer = self.inner.eos_token_id, self.inner.backend_tokenizer
+            self.apply_chat_template, self.decode = self.inner.apply_chat_template, self.inner.decode
+
+        def encode(self, text, **kwargs):
+            return self.inner.encode(text + " a", **kwargs)
+
+    histories = list(random_histories(5))
+    tokenizer, prompt = Shouting(), Prompt.load("memory")
+    encoded = Encoder(prompt, Chat(tokenizer)).histories(histories)
+    assert [each.token_ids for each in encoded] == [spelled_out(prompt, tokenizer, history) for history in histories]
+
+
+def test_no_more_texts_are_kept_than_a_bound(monkeypatch):
+    monkeypatch.setattr("agentgym_prm.transcript._KEPT", 3)
+    tokenizer, prompt = chat_tokenizer(), Prompt.load("memory")
+    encoder = Encoder(prompt, Chat(tokenizer))
+    for history in random_histories(30):
+        assert encoder.history(history).token_ids == spelled_out(prompt, tokenizer, history)
+        encoder.chat.decode((5, 6, len(history.steps)))
+        assert max(map(len, (encoder.chat._rendered, encoder.chat._encoded, encoder.chat._decoded))) <= 3

@@ -14,7 +14,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from statistics import fmean
 from typing import Final
 
@@ -69,32 +69,39 @@ class Memory:
         self.receptacles = tuple(sorted(filter(re.compile(r"\w+ \d+").fullmatch, named), key=natural))
         self.closed: dict[str, bool] = {}
         self.beside: dict[str, tuple[str, ...]] = {}
-        self.contents: dict[str, set[str]] = {}
+        # Sets and tuples in the mappings are replaced, never changed: ``copy`` shares them.
+        self.contents: dict[str, frozenset[str]] = {}
         self.lamps: dict[str, str] = {}
         self.prepared: set[str] = set()
         self.refused: set[tuple[str, str, str]] = set()
 
+    def copy(self) -> "Memory":
+        """An independent one that has been told as much."""
+        twin = Memory.__new__(Memory)
+        twin.__dict__.update(self.__dict__)
+        for name in ("closed", "beside", "contents", "lamps", "prepared", "refused"):
+            setattr(twin, name, getattr(self, name).copy())
+        return twin
+
     def update(self, observation: str, admissible: Iterable[str]) -> None:
         """Take in an answer, and what can be done now."""
-        self.admissible = frozenset(admissible)
-        offers: defaultdict[str, list[str]] = defaultdict(list)
-        for command in sorted(self.admissible):
-            verb, _, rest = command.partition(" ")
-            offers[verb].append(rest)
+        self.admissible, offers = _offers(tuple(admissible))
         # Where the agent stands follows from what it may examine: texts of the older release do not tell.
-        self.here = tuple(name for name in self.receptacles if name in offers["examine"])
-        self.held = next((name for name in offers["examine"] if name not in self.here), None)
+        examine, closed = offers.get("examine", ()), offers.get("open", ())
+        self.here = tuple(name for name in self.receptacles if name in examine)
+        self.held = next((name for name in examine if name not in self.here), None)
         for name in self.here:
             self.beside[name] = self.here
-            self.closed[name] = name in offers["open"]
+            self.closed[name] = name in closed
         self._read_text(observation)
         self._read_offers(offers)
 
     def _read_text(self, observation: str) -> None:
         for surface, inside, listed in _CONTENTS.findall(observation):
-            self.contents[surface or inside] = set(self._wanted.findall(listed))
+            self.contents[surface or inside] = frozenset(self._wanted.findall(listed))
         if match := _PICKED_UP.match(observation):
-            self.contents.get(match[2], set()).discard(match[1])
+            if match[2] in self.contents:
+                self.contents[match[2]] -= {match[1]}
         elif match := _CHANGED.match(observation):
             self._note_state(match[2], match[1])
         elif match := _DESCRIBED.match(observation):
@@ -116,11 +123,11 @@ class Memory:
             self._note_refusals(self.held)
             return
         # With an empty hand, what lies in any open receptacle here is offered, whether described or not.
-        self.contents.update((name, set()) for name in self.here if not self.closed[name])
+        self.contents.update((name, frozenset()) for name in self.here if not self.closed[name])
         for rest in offers.get("take", ()):
             obj, _, place = rest.partition(" from ")
             if self._wanted.fullmatch(obj):
-                self.contents[place].add(obj)
+                self.contents[place] |= {obj}
 
     def _note_refusals(self, held: str) -> None:
         for name in self.here:
@@ -147,6 +154,17 @@ class Memory:
         return (receptacle not in self.here) + self.door(receptacle)
 
 
+@lru_cache(4096)
+def _offers(admissible: tuple[str, ...]) -> tuple[frozenset[str], Mapping[str, Sequence[str]]]:
+    """The commands, and by their first word what follows it; the same lists come back again and again in a game."""
+    commands = frozenset(admissible)
+    offers: defaultdict[str, list[str]] = defaultdict(list)
+    for command in sorted(commands):
+        verb, _, rest = command.partition(" ")
+        offers[verb].append(rest)
+    return commands, dict(offers)
+
+
 class HandcodedExpert:
     """Says what to do next; told everything that happens in an episode, whoever decided it."""
 
@@ -166,6 +184,13 @@ class HandcodedExpert:
     def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
         """``command`` was given, by whomever; ``observation`` is the answer, ``admissible`` what can be done now."""
         self._memory.update(observation, admissible)
+
+    def copy(self) -> "HandcodedExpert":
+        """An independent one that has been told as much."""
+        twin = HandcodedExpert()
+        twin.__dict__.update(self.__dict__)
+        twin._memory = self._memory.copy()
+        return twin
 
     def choose(self) -> str:
         """The command for the present state; changes nothing, so asking again gives the same."""

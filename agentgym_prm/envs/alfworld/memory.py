@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 _ENTITY: Final = re.compile(r"\w+ \d+")
@@ -20,9 +21,12 @@ _STATES: Final = {"heat": "hot", "clean": "clean", "cool": "cool", "slice": "sli
 _INTRO: Final = re.compile(r"Looking quickly around you, you see (.*)\.")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Place:
-    """A receptacle: ``status`` is ``"unseen"``, ``"closed"`` or ``"open"`` (also for what cannot be closed)."""
+    """A receptacle: ``status`` is ``"unseen"``, ``"closed"`` or ``"open"`` (also for what cannot be closed).
+
+    What is learned makes another one; ``contents`` are not changed either.
+    """
 
     name: str
     status: str = "unseen"
@@ -58,6 +62,23 @@ class RoomMemory:
         memory.stand(now)
         return memory
 
+    @classmethod
+    def begin(cls, task: str, observation: str, admissible: Sequence[str]) -> "RoomMemory":
+        """After the opening; the task is not looked at."""
+        return cls.of([(observation, admissible)])
+
+    def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
+        """Take in a turn; what was typed is not looked at."""
+        self.read(observation)
+        self.stand(admissible)
+
+    def copy(self) -> "RoomMemory":
+        """An independent one that has read as much."""
+        twin = RoomMemory()
+        twin.places, twin.states = self.places.copy(), self.states.copy()
+        twin.held, twin.here, twin.offers = self.held, self.here, self.offers
+        return twin
+
     def read(self, observation: str) -> None:
         """Take in an observation."""
         if match := _INTRO.search(observation):
@@ -65,37 +86,45 @@ class RoomMemory:
         for surface, inside, listed in _LISTED.findall(observation):
             self._seen(surface or inside, _ENTITY.findall(listed))
         for match in _CLOSED.finditer(observation):
-            self._place(match[1] or match[2]).status = "closed"
+            self._learn(match[1] or match[2], status="closed")
         if match := _PICKED_UP.match(observation):
-            contents = self._place(match[2]).contents
-            contents[:] = [name for name in contents if name != match[1]]
+            self._learn(match[2], contents=[name for name in self._contents(match[2]) if name != match[1]])
             self.held = match[1]
         elif match := _PUT.match(observation):
-            self._place(match[2]).contents.append(match[1])
+            self._learn(match[2], contents=[*self._contents(match[2]), match[1]])
             self.held = ""
         elif match := _CHANGED.match(observation):
             self._change(match[2], _STATES[match[1]])
 
     def stand(self, admissible: Sequence[str]) -> None:
         """Take in what can be done now, and with it where the agent stands."""
-        offers: defaultdict[str, list[str]] = defaultdict(list)
-        for command in admissible:
-            match = _ENTITY.search(command)
-            verb = command[: match.start()].rstrip() if match else ""
-            offers[verb].append(command[match.start() :] if match else command)
-        self.offers = dict(offers)
+        self.offers = _offers(tuple(admissible))
         # What may be examined is where the agent stands, or in its hand: texts of the older release do not tell.
-        self.here = tuple(name for name in offers["examine"] if name in self.places)
+        self.here = tuple(name for name in self.offers.get("examine", ()) if name in self.places)
 
-    def _place(self, name: str) -> Place:
-        return self.places.setdefault(name, Place(name))
+    def _learn(self, name: str, *, status: str | None = None, contents: list[str] | None = None) -> None:
+        old = self.places.get(name) or Place(name)
+        self.places[name] = Place(name, status or old.status, old.contents if contents is None else contents)
+
+    def _contents(self, name: str) -> list[str]:
+        return self.places[name].contents if name in self.places else []
 
     def _seen(self, name: str, contents: list[str]) -> None:
         if name in self.places or contents:
-            place = self._place(name)
-            place.status, place.contents = "open", contents
+            self._learn(name, status="open", contents=contents)
 
     def _change(self, name: str, state: str) -> None:
         opposite = {"hot": "cool", "cool": "hot"}.get(state)
         kept = [each for each in self.states.get(name, []) if each not in (state, opposite)]
         self.states[name] = [*kept, state]
+
+
+@lru_cache(4096)
+def _offers(admissible: tuple[str, ...]) -> dict[str, list[str]]:
+    """The commands by verb; the same lists come back again and again in a game."""
+    offers: defaultdict[str, list[str]] = defaultdict(list)
+    for command in admissible:
+        match = _ENTITY.search(command)
+        verb = command[: match.start()].rstrip() if match else ""
+        offers[verb].append(command[match.start() :] if match else command)
+    return dict(offers)
