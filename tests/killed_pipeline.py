@@ -38,13 +38,15 @@ CONFIG = PipelineConfig(
     games=GamesConfig(max_episode_steps=12, num_envs=3),
     tiny=TinyConfig(hidden_size=16, num_heads=2, intermediate_size=32, num_layers=1),
     demonstrations=DemonstrationsConfig(games=8),
-    sft=SFTConfig(learning_rate=3e-3, optimizer="muon", checkpoint_every=2, log_every=1, batch_size=8),
+    sft=SFTConfig(learning_rate=3e-3, epochs=1, optimizer="muon", checkpoint_every=2, log_every=1, batch_size=8),
     rollout=RolloutConfig(games=5),
-    targets=TargetsConfig(states_per_episode=4, chunk=3, workers=1),
+    targets=TargetsConfig(states_per_episode=4, expert_share=0.25, chunk=3, workers=1),
     prm=PRMConfig(learning_rate=3e-3, epochs=2, batch_size=4, contrast=1.0, checkpoint_every=2, log_every=1),
     eval=EvalConfig(episodes=4, best_of=(2,), control_n=2),
 )
-KILLS_A_STAGE = 3
+KILLS_A_STAGE = 2
+BETWEEN_TOKENIZER_AND_WEIGHTS = 6
+"""Of the model that is built: the end of the stage before, config.json and the tokenizer take two ticks each."""
 MOMENTS = (*STAGES, "")
 """The last is when the summary is written."""
 
@@ -149,8 +151,10 @@ def main(folder: Path) -> None:
     counts = json.loads((folder / "counts.json").read_text())
     kills = []
     for stage in STAGES:
-        for _ in range(KILLS_A_STAGE):
+        for kill in range(KILLS_A_STAGE):
             at = rng.randint(1, max(1, counts[stage] // 2))
+            if stage == "sft" and kill == 0:
+                at = BETWEEN_TOKENIZER_AND_WEIGHTS
             if attempt(folder / "killed", stage, at) == signal.SIGKILL:
                 kills.append([present_stage(folder / "killed"), at, counts[stage]])
     attempt(folder / "killed")

@@ -149,6 +149,7 @@ def test_every_agents_environment_is_tried_before_anything_is_written(capsys, mo
 # --- training commands ---
 
 TINY = ("--tiny.hidden-size", "16", "--tiny.num-heads", "2", "--tiny.num-layers", "1", "--vocabulary-games", "2")
+ONE_EPOCH = ("--sft.epochs", "1")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def trained(tmp_path_factory):
     small = ("--difficulty", "small", "--split", "train", "--max-episode-steps", "12")
     for arguments in (
         ("rollout", "--agent", "handcoded", "--noise", "0.2", "--episodes", "12", "--run-dir", f"{runs}/demos", *small),
-        ("sft", "--demonstrations", f"{runs}/demos", "--run-dir", f"{runs}/sft", *TINY),
+        ("sft", "--demonstrations", f"{runs}/demos", "--run-dir", f"{runs}/sft", *TINY, *ONE_EPOCH),
         ("rollout", "--agent", f"{runs}/sft", "--episodes", "4", "--run-dir", f"{runs}/rollout", *small),
         ("targets", "--rollouts", f"{runs}/rollout", "--run-dir", f"{runs}/targets", "--states-per-episode", "2"),
         ("train-prm", "--targets", f"{runs}/targets", "--model", f"{runs}/sft/model", "--run-dir", f"{runs}/prm"),
@@ -193,7 +194,7 @@ def test_eval_plays_best_of_n_with_a_reward_model(trained, capsys):
 
 def test_a_finished_stage_is_skipped_and_other_settings_are_refused(trained, capsys):
     arguments = ("sft", "--demonstrations", f"{trained}/demos", "--run-dir", f"{trained}/sft", *TINY)
-    assert run(*arguments) == 0
+    assert run(*arguments, *ONE_EPOCH) == 0
     assert capsys.readouterr().out == "sft: complete, skipped\n"
     assert run(*arguments, "--sft.epochs", "2") == 2
     assert "sft.epochs = 6, not 2: go back to that, or choose another run directory" in capsys.readouterr().err

@@ -31,6 +31,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Do ``work`` unless it is done already.
 
+    ``seconds`` in ``done.json`` are those of the call that finished the stage, not of killed ones before it.
+
     Args:
         folder: The stage's folder; its name is the stage's.
         settings: What decides the result: values, or dataclasses of values.
