@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -152,6 +153,6 @@ def test_the_schedule_rises_in_a_line_and_falls_like_half_a_cosine():
     assert shares[9] == pytest.approx(0.6)
     assert shares[14] == pytest.approx(0.2)
     assert shares[13] == pytest.approx(0.2 + 0.8 * (1 + math.cos(0.9 * math.pi)) / 2)
-    assert all(before > after for before, after in zip(shares[4:], shares[5:], strict=False))
+    assert all(before > after for before, after in pairwise(shares[4:]))
     assert warm_cosine(0, 5, 0.0, 0.0) == 1.0
     assert warm_cosine(0, 1, 0.03, 0.0) == 1.0

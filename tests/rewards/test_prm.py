@@ -200,9 +200,8 @@ def test_earlier_replies_are_read_by_their_text_whoever_wrote_them(folder):
     """Token ids of a policy with another tokenizer mean nothing here, and an expert has none."""
     prm = start(folder)
     own = HISTORIES[2]
-    foreign = replace(
-        own, steps=tuple(replace(s, action=replace(s.action, token_ids=(1, 1, 40), logprobs=(0.0,) * 3)) for s in own.steps)
-    )  # fmt: skip
+    actions = [replace(step.action, token_ids=(1, 1, 40), logprobs=(0.0,) * 3) for step in own.steps]
+    foreign = replace(own, steps=tuple(replace(s, action=a) for s, a in zip(own.steps, actions, strict=True)))
     scores = [prm.score([history], [Action("look")])[0] for history in (own, foreign)]
     assert scores[0] == scores[1]
     silent = replace(own, steps=())
@@ -243,7 +242,9 @@ def test_a_model_with_a_sliding_window_is_scored_by_the_plain_path(tmp_path, mon
 def test_the_same_history_object_is_read_once(folder, monkeypatch, head):
     prm = start(folder, head)
     rows = []
-    monkeypatch.setattr(prm.net, "forward", lambda f=prm.net.forward, **kw: rows.append(len(kw["input_ids"])) or f(**kw))
+    monkeypatch.setattr(
+        prm.net, "forward", lambda f=prm.net.forward, **kw: rows.append(len(kw["input_ids"])) or f(**kw)
+    )
     histories, actions = all_pairs()
     order = np.random.default_rng(0).permutation(len(histories))
     shuffled = prm.score([histories[i] for i in order], [actions[i] for i in order])
@@ -319,7 +320,9 @@ def test_only_adapters_and_the_head_learn_with_lora(folder, head):
     trainable = {name for name, weight in prm.model.named_parameters() if weight.requires_grad}
     adapters = {name for name in trainable if "lora_" in name}
     assert len(adapters) == 2 * 2 * 7  # A and B of seven matrices in two layers
-    assert trainable - adapters == ({"base_model.model.score.modules_to_save.default.weight"} if head == "scalar" else set())
+    assert trainable - adapters == (
+        {"base_model.model.score.modules_to_save.default.weight"} if head == "scalar" else set()
+    )
 
 
 def test_the_head_starts_small_and_depends_on_the_seed_only(folder):
