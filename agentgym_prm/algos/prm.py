@@ -21,10 +21,12 @@ newest whole checkpoint and ends, on a CPU, with the same parameters as an unint
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -85,7 +87,7 @@ class PRMConfig:
     seed: int = 0
     """Order of the histories."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl."""
+    """Steps between two lines of metrics.jsonl; checkpoints and the end have theirs too."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 
@@ -103,6 +105,12 @@ class PRMConfig:
         for name in ("contrast", "margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("temperature", "learning_rate", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup", "final_learning_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.contrast_loss not in RANKING_LOSSES:
             raise UnknownNameError.of("contrast_loss", self.contrast_loss, RANKING_LOSSES)
         if self.contrast and self.loss not in ("soft_bce", "squared_error"):
@@ -131,6 +139,7 @@ class PRMReport:
 
 def q_examples(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> list[RewardExample]:
     """Each history with all its actions; a value weighs the same however many returns it is the mean of."""
+    _check_judges(prm, "action")
     return [
         RewardExample((prm.asked(group.history, group.actions),), group.values, (1.0,) * len(group.actions))
         for group in groups
@@ -139,11 +148,13 @@ def q_examples(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> list[
 
 def v_examples(prm: ProcessRewardModel, targets: Sequence[VTarget]) -> list[RewardExample]:
     """Each history alone, for a value model."""
+    _check_judges(prm, "history")
     return [RewardExample((prm.asked(target.history),), (target.value,), (1.0,)) for target in targets]
 
 
 def inverse_reward_examples(prm: ProcessRewardModel, examples: Sequence[InverseExample]) -> list[RewardExample]:
     """Each step with the one after it; what ``rewards.inverse.inverse_examples`` gives."""
+    _check_judges(prm, "action")
     made = []
     for example in examples:
         asked = [prm.asked(example.history, (example.action,))]
@@ -151,6 +162,13 @@ def inverse_reward_examples(prm: ProcessRewardModel, examples: Sequence[InverseE
             asked.append(prm.asked(example.next_history, (example.next_action,)))
         made.append(RewardExample(tuple(asked), (float(example.label),), (1.0,)))
     return made
+
+
+def _check_judges(prm: ProcessRewardModel, kind: str) -> None:
+    if prm.settings.judges != kind:
+        raise ValueError(
+            f"these examples are for a model that judges {kind!r}, this one judges {prm.settings.judges!r}"
+        )
 
 
 def train_prm(
@@ -186,7 +204,14 @@ def train_prm(
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and ((folder / METRICS).exists() or checkpoints.exists()):
         raise FileExistsError(f"{folder} holds a training run: resume it, or choose another run directory")
-    identity = {"config": asdict(config), "examples": len(examples), "tokens": sum(map(_places, examples))}
+    identity = {
+        "config": asdict(config),
+        "judges": prm.settings.judges,
+        "head": prm.settings.head,
+        "examples": len(examples),
+        "tokens": sum(map(_places, examples)),
+        "digest": _digest(examples),
+    }
     newest = _newest_whole(checkpoints, identity)
     log = _Log(folder / METRICS, after=int(newest.name.rpartition("-")[2]) if newest else 0)
     trainer = _RewardTrainer(prm, examples, config, checkpoints, log)
@@ -205,16 +230,21 @@ def calibrate(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> None:
     actions with one score, the mean value is about that score. Fit on other tasks than calibration is judged on.
 
     Raises:
-        ValueError: Link ``"identity"``, no groups, or scores that fall where values rise: nothing was learned.
+        ValueError: Link ``"identity"``, no groups, or scores that do not rise where values do: nothing was learned.
+            The model is left as it was.
     """
     if prm.settings.link != "sigmoid" or not groups:
         raise ValueError("calibration needs link 'sigmoid' and at least one group")
-    prm.use(replace(prm.settings, link="identity"))
+    settings = prm.settings
     histories = [group.history for group in groups for _ in group.actions]
-    outputs_N = torch.from_numpy(prm.score(histories, [action for group in groups for action in group.actions]))
+    prm.use(replace(settings, link="identity"))
+    try:
+        outputs_N = torch.from_numpy(prm.score(histories, [action for group in groups for action in group.actions]))
+    finally:
+        prm.use(settings)
     values_N = torch.tensor([value for group in groups for value in group.values], dtype=torch.float64)
     parameters = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    spread, mean = outputs_N.std() + 1e-9, outputs_N.mean()
+    spread, mean = outputs_N.std(correction=0) + 1e-9, outputs_N.mean()
     optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -227,9 +257,9 @@ def calibrate(prm: ProcessRewardModel, groups: Sequence[ActionValues]) -> None:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     slope, level = parameters.tolist()
     scale = slope / float(spread)
-    if scale <= 0:
-        raise ValueError("scores fall where values rise: the model has learned nothing to calibrate")
-    prm.use(replace(prm.settings, link="sigmoid", scale=scale, offset=level - scale * float(mean)))
+    if not scale > 0:
+        raise ValueError("scores do not rise where values do: the model has learned nothing to calibrate")
+    prm.use(replace(settings, link="sigmoid", scale=scale, offset=level - scale * float(mean)))
 
 
 def _check_examples(examples: Sequence[RewardExample], config: PRMConfig) -> None:
@@ -239,9 +269,17 @@ def _check_examples(examples: Sequence[RewardExample], config: PRMConfig) -> Non
     if steps != (config.loss == "inverse"):
         raise ValueError(f"loss {config.loss!r} does not fit these examples (see the table in algos/prm.py)")
     if config.loss in ("soft_bce", "inverse"):
-        low, high = (bound(value for each in examples for value in each.targets) for bound in (min, max))
-        if low < 0 or high > 1:
-            raise ValueError(f"targets of {config.loss} must be in [0, 1], got {low:g} to {high:g}")
+        wrong = [value for each in examples for value in each.targets if not 0 <= value <= 1]
+        if wrong:
+            raise ValueError(f"targets of {config.loss} must be in [0, 1], got {wrong[0]:g} and {len(wrong) - 1} more")
+
+
+def _digest(examples: Sequence[RewardExample]) -> str:
+    """Tells examples from others: also those with as many tokens and other values."""
+    digest = blake2b(digest_size=16)
+    for example in examples:
+        digest.update(repr(tuple(example)).encode())
+    return digest.hexdigest()
 
 
 def _places(example: RewardExample) -> int:
@@ -393,13 +431,23 @@ class _Buckets(torch.utils.data.Sampler[int]):
 
 
 class _Log(TrainerCallback):
-    """Writes what ``Trainer`` logs to ``metrics.jsonl``; lines after the checkpoint resumed from are dropped."""
+    """Writes what ``Trainer`` logs to ``metrics.jsonl``; lines after the checkpoint resumed from are dropped.
+
+    A line is the mean since the line before. ``Trainer`` forgets that at a checkpoint, so there is one at each, and one
+    at the end: else a resumed run would write others than an uninterrupted one, and a short run none.
+    """
 
     def __init__(self, path: Path, after: int) -> None:
         self._path, self.loss = path, float("nan")
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= after]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        if kept:
+            self.loss = json.loads(kept[-1])["prm/loss"]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % args.save_steps == 0 or state.global_step == state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs or not state.is_world_process_zero:
@@ -425,7 +473,9 @@ class _MarkWhole(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / _WHOLE).write_text(json.dumps(self._identity), encoding="utf-8")
+            temporary = folder / f"{_WHOLE}.tmp"
+            temporary.write_text(json.dumps(self._identity), encoding="utf-8")
+            os.replace(temporary, folder / _WHOLE)
 
 
 class _Bar(TrainerCallback):
@@ -454,12 +504,21 @@ def _newest_whole(checkpoints: Path, identity: dict[str, Any]) -> Path | None:
         StoreError: It belongs to other settings or examples.
     """
     found = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / _WHOLE).exists() and (path / _WHOLE).read_text(encoding="utf-8")]
+    owners = {path: _owner(path) for path in found}
+    whole = [path for path in found if owners[path] is not None]
     for path in set(found) - set(whole):
         shutil.rmtree(path)
     if not whole:
         return None
-    owner = json.loads((whole[-1] / _WHOLE).read_text(encoding="utf-8"))
+    owner = owners[whole[-1]]
     if owner != identity:
         raise StoreError(f"{checkpoints} was started with {owner}, not {identity}")
     return whole[-1]
+
+
+def _owner(checkpoint: Path) -> Any:
+    """What a whole checkpoint belongs to, ``None`` for one that is not whole."""
+    try:
+        return json.loads((checkpoint / _WHOLE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

@@ -200,9 +200,8 @@ def test_earlier_replies_are_read_by_their_text_whoever_wrote_them(folder):
     """Token ids of a policy with another tokenizer mean nothing here, and an expert has none."""
     prm = start(folder)
     own = HISTORIES[2]
-    foreign = replace(
-        own, steps=tuple(replace(s, action=replace(s.action, token_ids=(1, 1, 40), logprobs=(0.0,) * 3)) for s in own.steps)
-    )  # fmt: skip
+    actions = [replace(step.action, token_ids=(1, 1, 40), logprobs=(0.0,) * 3) for step in own.steps]
+    foreign = replace(own, steps=tuple(replace(s, action=a) for s, a in zip(own.steps, actions, strict=True)))
     scores = [prm.score([history], [Action("look")])[0] for history in (own, foreign)]
     assert scores[0] == scores[1]
     silent = replace(own, steps=())
