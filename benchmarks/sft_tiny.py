@@ -3,9 +3,10 @@
     python benchmarks/sft_tiny.py [--games 3000] [--seeds 0 1 2] [--output runs/sft_tiny]
 
 Train games only: demonstrations of the handcoded expert with 25 % random commands executed and not imitated; a
-Llama-shaped model from scratch, prompt "memory". Judged on 200 valid_unseen games (cap 50 commands) by greedy choice
-among the admissible commands, and by greedy free generation; random agent and expert are the baselines. The curve is
-judged on other games of the same split than the final figure. Single-threaded; times are wall-clock seconds.
+Llama-shaped model from scratch, prompt "brief", Muon, mimetic start; each of the three can be changed. Judged on 200
+valid_unseen games (cap 50 commands) by choice among the admissible commands at temperature 0 and 1, and by greedy free
+generation; random agent and expert are the baselines. The curve is judged on other games of the same split than the
+final figure. Single-threaded; times are wall-clock seconds.
 """
 
 import argparse
@@ -53,7 +54,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=96)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--joint-names", action="store_true", help="a name and its number as one token")
-    parser.add_argument("--prompt", default="memory")
+    parser.add_argument("--prompt", default="brief")
+    parser.add_argument("--optimizer", default="muon", help="muon or adamw")
+    parser.add_argument("--no-mimetic", action="store_true", help="start attention at random")
     parser.add_argument("--curve-points", type=int, default=6)
     parser.add_argument("--output", type=Path, default=Path("runs/sft_tiny"))
     options = parser.parse_args()
@@ -84,6 +87,7 @@ def run(options: argparse.Namespace, seed: int) -> None:
         intermediate_size=options.hidden * 8 // 3,
         num_layers=options.layers,
         joint_names=options.joint_names,
+        mimetic=not options.no_mimetic,
         seed=seed,
     )
     model_path = resolve_model("tiny", texts=texts, folder=folder / "model", config=shape)
@@ -97,8 +101,12 @@ def run(options: argparse.Namespace, seed: int) -> None:
         flush=True,
     )
     config = SFTConfig(
-        learning_rate=options.learning_rate, epochs=options.epochs, batch_size=options.batch_size, seed=seed,
-    )  # fmt: skip
+        learning_rate=options.learning_rate,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        seed=seed,
+    )
     total = -(-len(examples) // config.batch_size) * config.epochs
     every = max(1, total // options.curve_points)
     chooser = LocalAgent(model, tokenizer, prompt, mode="choose", temperature=0, seed=seed, name="choose")
@@ -122,6 +130,7 @@ def run(options: argparse.Namespace, seed: int) -> None:
     rows = []
     for name, agent in (
         ("choose, temperature 0", chooser),
+        ("choose, temperature 1", LocalAgent(model, tokenizer, prompt, mode="choose", temperature=1, seed=seed)),
         ("generate, temperature 0", LocalAgent(model, tokenizer, prompt, temperature=0, max_new_tokens=12, seed=seed)),
     ):
         now = time.perf_counter()
