@@ -126,13 +126,17 @@ def load_reward_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
     task = _adapter_task(Path(config.model))
     if task not in (None, "SEQ_CLS"):
         raise ValueError(f"{config.model} holds an adapter for {task}, without a head for scores: merge it first")
+    outputs = _head_outputs(config.model) if task is None else 1
+    unfit = f"{config.model} has no sequence-classification form with one output in a layer named 'score'"
+    if outputs not in (None, 1):
+        raise ValueError(unfit)
     loaded = _load(config, AutoModelForSequenceClassification, num_labels=1)
     head = getattr(unwrapped(loaded.model), "score", None)
-    if not isinstance(getattr(head, "original_module", head), torch.nn.Module) or loaded.model.config.num_labels != 1:
-        raise ValueError(f"{config.model} has no sequence-classification form with one output in a layer named 'score'")
+    if not isinstance(getattr(head, "original_module", head), torch.nn.Module):
+        raise ValueError(unfit)
     loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id
     turn_dropout_off(loaded.model)
-    if not _has_head(config.model):
+    if outputs is None:
         hidden = loaded.model.config.get_text_config().hidden_size
         for name, weight in loaded.model.named_parameters():
             if "score" in name.split("."):
@@ -159,14 +163,13 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _has_head(name_or_path: str) -> bool:
-    """Whether a model was saved with the head of a sequence classifier, in a folder or on the hub."""
+def _head_outputs(name_or_path: str) -> int | None:
+    """How many numbers a saved sequence classifier gives, in a folder or on the hub; ``None`` for other models."""
     with needs_extra("train"):
         from transformers import AutoConfig
-    if (Path(name_or_path) / "adapter_config.json").is_file():
-        return True
-    architectures = AutoConfig.from_pretrained(name_or_path).architectures or ()
-    return any(name.endswith("ForSequenceClassification") for name in architectures)
+    config = AutoConfig.from_pretrained(name_or_path)
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    return int(config.num_labels) if is_classifier else None
 
 
 def _load(config: ModelConfig, auto_class: Any, **settings: Any) -> LoadedModel:

@@ -1,8 +1,17 @@
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification, LlamaForSequenceClassification
 
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny, build_tokenizer, load_model, resolve_model
+from agentgym_prm.models import (
+    ModelConfig,
+    TinyConfig,
+    build_tiny,
+    build_tokenizer,
+    load_model,
+    load_reward_model,
+    resolve_model,
+)
 from tests.chat_models import chat_model, chat_tokenizer
 
 TEXTS = ["go to fridge 1", "task: put a mug in desk.\n mug 2 mug 2", "at: fridge 2"]
@@ -44,6 +53,46 @@ def test_the_same_arguments_make_the_same_model(tiny, tmp_path):
         assert (again / name).read_bytes() == (tiny / name).read_bytes()
     other = build_tiny(tmp_path / "other", TEXTS, TinyConfig(seed=1))
     assert (other / "model.safetensors").read_bytes() != (tiny / "model.safetensors").read_bytes()
+
+
+def test_a_mimetic_start_lets_heads_look_for_tokens_like_their_own(tiny, tmp_path):
+    """Queries equal keys; values are orthogonal, halved, and the output turns them back: a quarter in all."""
+    size = TinyConfig().hidden_size
+    for layer in load_model(ModelConfig(str(tiny), dtype="float32", device="cpu")).model.model.layers:
+        attention = layer.self_attn
+        queries, keys, values, output = (
+            getattr(attention, f"{name}_proj").weight.detach() for name in ("q", "k", "v", "o")
+        )
+        assert torch.equal(queries, keys)
+        assert torch.equal(output, values.T)
+        assert torch.allclose(output @ values, torch.eye(size) / 4, atol=1e-5)  # float32
+        assert (queries**2).sum(1).mean().item() == pytest.approx(1, abs=0.1)  # 96 rows of 96 numbers
+    plain = build_tiny(tmp_path / "plain", TEXTS, TinyConfig(mimetic=False))
+    for layer in load_model(ModelConfig(str(plain), dtype="float32", device="cpu")).model.model.layers:
+        assert not torch.allclose(layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight, atol=1e-2)
+
+
+def test_building_a_model_leaves_the_random_numbers_alone(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    build_tiny(tmp_path / "model", TEXTS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_reward_model_needs_a_head_of_one_number_named_score(tiny, tmp_path):
+    _, tokenizer = load_model(ModelConfig(str(tiny), device="cpu"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = BertForSequenceClassification(BertConfig(vocab_size=600, **sizes))
+    bert.save_pretrained(tmp_path / "bert")
+    three = LlamaForSequenceClassification.from_pretrained(tiny, num_labels=3)
+    three.save_pretrained(tmp_path / "three")
+    for name in ("bert", "three"):
+        tokenizer.save_pretrained(tmp_path / name)
+        with pytest.raises(ValueError, match="one output in a layer named 'score'"):
+            load_reward_model(ModelConfig(str(tmp_path / name), device="cpu"))
+    with pytest.raises(OSError, match="none"):
+        load_reward_model(ModelConfig(str(tmp_path / "none"), device="cpu"))
 
 
 def test_only_the_name_tiny_builds_a_model(tmp_path):

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -42,6 +43,27 @@ def test_the_memory_prompt_written_out():
         "go to: desk 1\n"
         ": look\n"
         "take: mug 2 from fridge 1\n",
+    )
+
+
+def test_the_brief_prompt_written_out():
+    """The egg is not named in the task; the desk has not been looked at; a command that failed says so."""
+    failed = Step(HISTORY.observation, HISTORY.admissible_commands, Action("take mug 1"), info={"valid_action": False})
+    later = replace(HISTORY, steps=(*STEPS, failed), observation="Nothing happens.")
+    (message,) = Prompt.load("brief").messages(later)
+    assert message == Message(
+        "user",
+        "new desk 1\n"
+        "closed\n"
+        " mug 2 in fridge 1\n"
+        "at fridge 1\n"
+        "hand\n"
+        "last open fridge 1; take mug 1 failed;\n"
+        "put a cool mug in desk.\n",
+    )
+    (message,) = Prompt.load("brief").messages(Trajectory("put a cool mug in desk.", 0, STEPS, "").history(1))
+    assert message.content == (
+        "new desk 1\nclosed fridge 1\nat open\nhand\nlast go to fridge 1;\nput a cool mug in desk.\n"
     )
 
 

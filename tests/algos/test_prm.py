@@ -191,25 +191,24 @@ def test_mixed_precision_bears_prompts_of_different_lengths(folder):
 # --- the toy environment, whose values are known ---
 
 TASK, GAMMA = 0, 0.8
-# The state, told from the commands: a tiny model can remember the values of 232 states.
+# The state, told from the commands: a tiny model can remember the values of 116 states.
 TOY_PROMPT = Prompt(
     "toy",
     """{% set style = "state" %}{% set reply_format = "bare" %}{% set commands = "verbatim" %}{% block user -%}
-{% set now = namespace(room="hall", apple="kitchen", book="hall", chest="closed") -%}
+{% set now = namespace(room="hall", apple="kitchen", book="hall") -%}
 {% for step in steps %}{% set words = step.action.command.split(" ") -%}
 {% if words[0] == "go" %}{% set now.room = words[2] %}{% endif -%}
-{% if words[1] == "chest" %}{% set now.chest = words[0] %}{% endif -%}
 {% if words[0] in ("take", "drop", "throw") -%}
 {% set place = {"take": "hand", "drop": now.room, "throw": "pond"}[words[0]] -%}
 {% if words[1] == "apple" %}{% set now.apple = place %}{% else %}{% set now.book = place %}{% endif -%}
 {% endif %}{% endfor -%}
-in {{ now.room }} apple {{ now.apple }} book {{ now.book }} chest {{ now.chest }}
+{{ now.room }} {{ now.apple }} {{ now.book }}
 {%- endblock %}""",
 )
 
 
 def toy_histories():
-    """A shortest history for each state in which the task is not solved yet."""
+    """A shortest history for each state in which the task is not solved yet; the chest, empty here, stays shut."""
     engine = ToyEngine()
     first = History(TOY_TASKS[TASK].text, engine.reset(TASK), engine.admissible_commands(), task_id=TOY_TASK_IDS[TASK])
     found, queue = {engine.state: first}, [(engine, first)]
@@ -217,7 +216,7 @@ def toy_histories():
         for command in history.admissible_commands:
             after = engine.clone()
             observation = after.step(command)
-            if not after.won and after.state not in found:
+            if not (after.won or after.state.open or after.state in found):
                 step = Step(history.observation, history.admissible_commands, Action(command))
                 info = {"admissible_commands": after.admissible_commands()}
                 found[after.state] = history.after(step, observation, info)
@@ -250,7 +249,7 @@ def trained(toy_folder, tmp_path, loss, make, *, epochs, head="scalar", rate=0.0
     link = "identity" if loss == "squared_error" else "sigmoid"
     prm = start(toy_folder, head, prompt=TOY_PROMPT, link=link, judges=judges)
     config = PRMConfig(
-        loss=loss, learning_rate=rate, epochs=epochs, batch_size=58, optimizer="muon", temperature=0.1, **settings
+        loss=loss, learning_rate=rate, epochs=epochs, batch_size=29, optimizer="muon", temperature=0.1, **settings
     )
     report = train_prm(prm, make(prm), config, run_dir=tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -283,18 +282,20 @@ def ranked_right(prm, margin=0.03):
         for worse, low in enumerate(each.values)
         if high > low + margin
     ]
-    assert len(verdicts) == 700
+    assert len(verdicts) == 350
     return sum(verdicts) / len(verdicts)
 
 
 def best_chosen(prm):
-    """Share of the states where Best-of-N takes an action that no other is better than."""
-    player = BestOfN(Lister(), prm, n=max(len(each.actions) for each in TOY_GROUPS))
-    taken = player.act([each.history for each in TOY_GROUPS])
-    return np.mean([
+    """Share of the states where it matters in which Best-of-N takes an action that no other is better than."""
+    groups = [each for each in TOY_GROUPS if max(each.values) > min(each.values)]
+    player = BestOfN(Lister(), prm, n=max(len(each.actions) for each in groups))
+    taken = player.act([each.history for each in groups])
+    verdicts = [
         TABLE.q(toy_engine(each.history).state, action.command) == max(each.values)
-        for each, action in zip(TOY_GROUPS, taken, strict=True)
-    ])  # fmt: skip
+        for each, action in zip(groups, taken, strict=True)
+    ]
+    return sum(verdicts) / len(verdicts)
 
 
 def of_toy(prm):
@@ -310,28 +311,29 @@ SPREAD = float(np.std(np.concatenate([each.values for each in TOY_GROUPS])))
 
 
 def test_the_toy_values_are_far_enough_apart():
-    assert len(TOY) == 232
-    assert pytest.approx(0.29, abs=0.05) == SPREAD
+    assert len(TOY) == 116
+    assert SPREAD > 0.2
 
 
 @pytest.mark.parametrize("loss", ["soft_bce", "squared_error"])
 def test_scores_become_the_exact_values(toy_folder, tmp_path, loss):
-    """Both losses are least at Q itself. Errors of a tenth of Q's spread and less."""
-    prm = trained(toy_folder, tmp_path, loss, of_toy, epochs=80, rate=0.02 if loss == "soft_bce" else 0.01)
-    assert root_mean_square(prm) < 0.1 * SPREAD
-    assert ranked_right(prm) > 0.97
-    assert best_chosen(prm) > 0.97
+    """Both losses are least at Q itself; after 60 or 80 passes errors are below 0.15 of Q's spread."""
+    epochs, rate = (60, 0.02) if loss == "soft_bce" else (80, 0.01)
+    prm = trained(toy_folder, tmp_path, loss, of_toy, epochs=epochs, rate=rate)
+    assert root_mean_square(prm) < 0.15 * SPREAD
+    assert ranked_right(prm) > 0.9
+    assert best_chosen(prm) > 0.9
 
 
 @pytest.mark.parametrize(("loss", "head", "epochs"), [
-    ("bradley_terry", "scalar", 80), ("listwise", "scalar", 50), ("listwise", "likelihood", 50),
+    ("bradley_terry", "scalar", 40), ("listwise", "scalar", 40), ("listwise", "likelihood", 25),
 ])  # fmt: skip
 def test_ranking_losses_put_the_better_action_first(toy_folder, tmp_path, loss, head, epochs):
     untrained = start(toy_folder, head, prompt=TOY_PROMPT)
     assert ranked_right(untrained) < 0.7
     prm = trained(toy_folder, tmp_path, loss, of_toy, epochs=epochs, head=head)
-    assert ranked_right(prm) > 0.98
-    assert best_chosen(prm) > 0.98
+    assert ranked_right(prm) > 0.95
+    assert best_chosen(prm) > 0.95
 
 
 def test_shuffled_values_teach_nothing(toy_folder, tmp_path):
@@ -341,7 +343,7 @@ def test_shuffled_values_teach_nothing(toy_folder, tmp_path):
         remaining = iter(values)
         return q_examples(prm, [replace(g, values=tuple(next(remaining) for _ in g.actions)) for g in TOY_GROUPS])
 
-    prm = trained(toy_folder, tmp_path, "listwise", shuffled, epochs=40)
+    prm = trained(toy_folder, tmp_path, "listwise", shuffled, epochs=20)
     assert ranked_right(prm) == pytest.approx(0.5, abs=0.1)
     assert best_chosen(prm) < 0.6
 
@@ -350,7 +352,7 @@ def test_a_value_model_learns_the_values_of_histories(toy_folder, tmp_path):
     def values(prm):
         return v_examples(prm, [VTarget(history, TABLE.v(state), 1) for state, history in TOY.items()])
 
-    prm = trained(toy_folder, tmp_path, "soft_bce", values, epochs=80, judges="history")
+    prm = trained(toy_folder, tmp_path, "soft_bce", values, epochs=40, judges="history")
     exact = np.array([TABLE.v(state) for state in TOY])
     errors = prm.values(list(TOY.values())) - exact
     assert np.sqrt((errors**2).mean()) < 0.15 * exact.std()
@@ -371,10 +373,18 @@ def test_the_inverse_loss_likes_what_the_expert_does(toy_folder, tmp_path):
     prm = trained(
         toy_folder, tmp_path, "inverse", lambda prm: inverse_reward_examples(prm, steps), epochs=12, gamma=0.9
     )
-    for history in demonstrations[0].histories():
-        commands = history.admissible_commands
-        scores = dict(zip(commands, prm.score([history] * len(commands), [Action(c) for c in commands]), strict=True))
-        assert max(scores, key=scores.get) == expert(history)
+
+    def preferred(model):
+        """Share of the other commands that score below the expert's, along a demonstration."""
+        verdicts = []
+        for history in demonstrations[0].histories():
+            others = [Action(command) for command in history.admissible_commands if command != expert(history)]
+            first, *rest = model.score([history] * (1 + len(others)), [Action(expert(history)), *others])
+            verdicts += [first > each for each in rest]
+        return float(np.mean(verdicts))
+
+    assert preferred(prm) > 0.8
+    assert preferred(start(toy_folder, prompt=TOY_PROMPT)) < 0.7
 
 
 # --- runs ---
