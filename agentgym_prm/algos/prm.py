@@ -372,7 +372,7 @@ class _RewardTrainer(Trainer):
             disable_tqdm=True,
             report_to="none",
         )
-        # Several GPUs take one process each (accelerate launch): DataParallel would split rows and places from the batch.
+        # Several GPUs take a process each (accelerate launch): DataParallel would split rows and places wrongly.
         arguments._n_gpu = min(arguments.n_gpu, 1)
         super().__init__(
             model=prm.net,
