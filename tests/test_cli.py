@@ -197,7 +197,7 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(trained, cap
     assert run(*arguments, *ONE_EPOCH) == 0
     assert capsys.readouterr().out == "sft: complete, skipped\n"
     assert run(*arguments, "--sft.epochs", "2") == 2
-    assert "sft.epochs = 6, not 2: go back to that, or choose another run directory" in capsys.readouterr().err
+    assert "sft.epochs = 1, not 2: go back to that, or choose another run directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
