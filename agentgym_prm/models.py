@@ -174,6 +174,8 @@ def _head_outputs(name_or_path: str) -> int | None:
 
 def _load(config: ModelConfig, auto_class: Any, **settings: Any) -> LoadedModel:
     folder = Path(config.model)
+    if config.model.startswith((".", "/", "~")) and not folder.is_dir():
+        raise FileNotFoundError(f"there is no model folder {config.model}: give a folder, or a name like owner/name")
     is_adapter = (folder / "adapter_config.json").is_file()
     base = _base_of(folder) if is_adapter else config.model
     if config.attention:

@@ -149,3 +149,8 @@ def test_wrong_settings_are_refused():
         ModelConfig(lora_rank=-1)
     with pytest.raises(ValueError, match="hidden_size must be a multiple"):
         TinyConfig(hidden_size=100)
+
+
+def test_a_missing_model_folder_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no model folder .*/nowhere: give a folder"):
+        load_model(ModelConfig(str(tmp_path / "nowhere")))
