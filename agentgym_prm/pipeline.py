@@ -22,10 +22,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import torch
 from tyro.conf import arg
 
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
+from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig
 from agentgym_prm.report import write_report
@@ -49,7 +52,8 @@ from agentgym_prm.stages.evaluation import (
 from agentgym_prm.stages.form import (
     DONE,
     Say,
-    read_json,
+    locked,
+    results_of,
     start,
 )
 from agentgym_prm.stages.policy import (
@@ -108,12 +112,14 @@ class PipelineConfig:
         """
         if model == TINY:
             return cls()
+        precision = "bfloat16" if torch.cuda.is_available() else "float32"
         return cls(
-            model=ModelConfig(model=model),
+            # Weights in float32: in bfloat16 steps of these sizes are mostly rounded away.
+            model=ModelConfig(model=model, dtype="float32"),
             policy=PolicyConfig(prompt="reason_action", mode="generate"),
-            sft=SFTConfig(),
+            sft=SFTConfig(precision=precision),
             head="scalar",
-            prm=PRMConfig(contrast=1.0),
+            prm=PRMConfig(contrast=1.0, batch_size=16, precision=precision),
         )
 
     def __post_init__(self) -> None:
@@ -136,6 +142,26 @@ def run_pipeline(run_dir: str | Path, config: PipelineConfig, *, say: Say = _LOG
         StoreError: ``run_dir`` was started with other settings; the message names the first that differs.
     """
     run = Path(run_dir)
+    _check(config, say)
+    with locked(run):
+        return _run(run, config, say)
+
+
+def _check(config: PipelineConfig, say: Say) -> None:
+    """Let what is wrong show before anything is made."""
+    games, model = config.games, config.model.model
+    size = games.size(games.train_split)
+    games.size(games.eval_split)
+    if model.startswith((".", "/", "~")) and not Path(model).is_dir():
+        raise UsageError(f"there is no model folder {model}: give a folder, or a name like owner/name")
+    if config.targets.kind == "branching" and config.targets.completer == "handcoded" and games.env != ALFWORLD:
+        raise UsageError(f"{games.env} has no handcoded expert: use --targets.completer policy or random")
+    wanted = config.demonstrations.games + config.vocabulary_games + config.rollout.games
+    if wanted > size:
+        say(f"note: {wanted} training games are asked for and there are {size}, so some are played in several stages")
+
+
+def _run(run: Path, config: PipelineConfig, say: Say) -> dict[str, Any]:
     seed, games, policy = config.seed, config.games, config.policy
     start(run, {field.name: getattr(config, field.name) for field in fields(config)})
     demonstrations = run / "demonstrations" / TRAJECTORIES
@@ -200,7 +226,7 @@ def finish(run: str | Path, config: EvalConfig, *, say: Say = _LOG.info) -> Path
 
 def _stored_reports(run: Path) -> dict[str, EvalReport]:
     """The finished evaluation's reports, in the order in which the agents played."""
-    results = read_json(run / "eval" / DONE)["results"]
+    results = results_of(run / "eval" / DONE)
     names = [name.removeprefix(SUCCESS) for name in results if name.startswith(SUCCESS)]
     paths = {name: run / "eval" / name / TRAJECTORIES for name in names}
     return {name: summarise(name, read_trajectories(path), path.parent) for name, path in paths.items()}

@@ -137,3 +137,9 @@ def test_python_versions_agree_between_metadata_and_linter():
     root = Path(__file__).parents[1]
     assert tomllib.loads((root / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"] == "py311"
     assert "python_requires = >=3.11,<3.14" in (root / "setup.cfg").read_text()
+
+
+def test_the_readme_has_no_gaps():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "@@" not in text
+    assert "TODO" not in text

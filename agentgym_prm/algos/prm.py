@@ -219,6 +219,7 @@ def train_prm(
     for callback in (log, _MarkWhole(identity), *((_Bar(),) if progress else ()), *callbacks):
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    trainer.accelerator.unwrap_model(prm.net, keep_fp32_wrapper=False)  # or autocast would stay on
     prm.model.eval()
     return PRMReport(trainer.state.global_step, len(examples), log.loss)
 

@@ -91,8 +91,11 @@ def read_branches(path: str | Path) -> Iterator[ActionValues]:
         trajectory = sources[record.source].get(record.episode)
         if trajectory is None or record.turn >= len(trajectory.steps):
             raise StoreError(f"{path} names episode {record.episode}, turn {record.turn}: {record.source} has no such")
+        history = trajectory.history(record.turn)
+        if not set(record.commands) <= {*history.admissible_commands}:
+            raise StoreError(f"{path} was made for other trajectories than {record.source}: make the targets again")
         yield ActionValues(
-            history=trajectory.history(record.turn),
+            history=history,
             actions=tuple(Action(command) for command in record.commands),
             values=record.values,
             visits=(record.visits,) * len(record.commands),

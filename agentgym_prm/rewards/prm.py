@@ -34,6 +34,7 @@ with needs_extra("train"):
 
 JUDGES: Final = ("action", "history")
 HEADS: Final = ("scalar", "likelihood")
+READS: Final = ("reply", "command")
 LINKS: Final = ("sigmoid", "identity")
 _SETTINGS_FILE: Final = "prm.json"
 _SETTINGS_VERSION: Final = 1
@@ -47,6 +48,8 @@ class PRMSettings:
     """action: Q of a reply after its history; history: V of the prompt alone."""
     head: str = "scalar"
     """scalar: a linear layer on the last token; likelihood: the log-probability that the model gives the reply."""
+    reads: str = "reply"
+    """reply: all that the policy wrote; command: the reply that gives the command without reasons."""
     link: str = "sigmoid"
     """sigmoid: scores are in (0, 1); identity: they are the network's output."""
     scale: float = 1.0
@@ -68,6 +71,8 @@ class PRMSettings:
             raise UnknownNameError.of("kind of judgement", self.judges, JUDGES)
         if self.head not in HEADS:
             raise UnknownNameError.of("head", self.head, HEADS)
+        if self.reads not in READS:
+            raise UnknownNameError.of("part of a reply", self.reads, READS)
         if self.head == "likelihood" and self.judges != "action":
             raise ValueError("the head 'likelihood' judges actions: a value model needs the head 'scalar'")
         if not self.scale > 0:
@@ -113,7 +118,9 @@ class RewardNet(torch.nn.Module):
         output = body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False)
         hidden = output.last_hidden_state[rows, places]
         if self.head == "scalar":
-            scores: torch.Tensor = model.score(hidden)
+            # Not in bfloat16, which has so few digits that different actions would tie.
+            with torch.autocast(hidden.device.type, enabled=False):
+                scores: torch.Tensor = model.score(hidden.to(next(model.score.parameters()).dtype))
             return scores[:, 0].float()
         logprobs = torch.log_softmax(_logits(model, hidden).float(), -1)
         picked = logprobs.gather(1, tokens[:, None])[:, 0]
@@ -311,13 +318,16 @@ class ProcessRewardModel:
 
     def _reply_ids(self, action: Action) -> tuple[int, ...]:
         # A reply is judged by its text: a generator with another tokenizer has other ids for it.
+        return self._text_ids(Action(action.command) if self.settings.reads == "command" else action)
+
+    def _text_ids(self, action: Action) -> tuple[int, ...]:
         return self.encoder.chat.reply_ids(self.prompt.render_reply(action))
 
     def _in_own_tokens(self, history: History) -> History:
         """So are the earlier replies, where the prompt shows them."""
         if self.prompt.style == "state":
             return history
-        actions = [replace(each.action, token_ids=self._reply_ids(each.action), logprobs=()) for each in history.steps]
+        actions = [replace(each.action, token_ids=self._text_ids(each.action), logprobs=()) for each in history.steps]
         steps = zip(history.steps, actions, strict=True)
         return replace(history, steps=tuple(replace(step, action=action) for step, action in steps))
 

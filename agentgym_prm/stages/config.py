@@ -60,11 +60,16 @@ class GamesConfig:
             kwargs["put_grammar"] = self.put_grammar
         return kwargs
 
+    def size(self, split: str) -> int:
+        """How many games a split has; shows early what is wrong with them."""
+        envs = make_envs(self.env, 1, **self.kwargs(split))
+        number = int(envs.unwrapped.envs[0].unwrapped.num_tasks)  # type: ignore[attr-defined]
+        envs.close()
+        return number
+
     def training_seeds(self, seed: int, first: int, count: int) -> list[int]:
         """Games ``first`` to ``first + count`` of the training split in random order; past its end from its start."""
-        envs = make_envs(self.env, 1, **self.kwargs(self.train_split))
-        size = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
-        envs.close()
+        size = self.size(self.train_split)
         order = random.Random(seed).sample(range(size), size)
         return [order[(first + number) % size] for number in range(count)]
 
@@ -133,7 +138,8 @@ class TargetsConfig:
     states_per_episode: int = 10
     """At most so many states of each rollout, drawn at random."""
     expert_share: float = 0.0
-    """Share of the states that come from demonstrations, as far as there are enough."""
+    """Share of the states that come from demonstrations, as far as there are enough. The policy has imitated these, so
+    where they are held out, figures of the reward model flatter it."""
     max_commands: int | None = None
     """Most commands tried at a state, drawn at random, the one taken among them; None for all."""
     completer: str = "handcoded"

@@ -45,7 +45,7 @@ class EvalConfig:
     """How policy and reward model are judged together."""
 
     episodes: int = 200
-    """Games of the evaluation split, from the first on."""
+    """Games of the evaluation split, from the first on; at most all of them."""
     best_of: tuple[int, ...] = (4, 8, 16)
     """Candidates a turn among which the reward model chooses."""
     control_n: int = 8
@@ -95,7 +95,7 @@ def evaluate_run(
             reports[name] = evaluate(
                 make(),
                 games.env,
-                range(config.episodes),
+                range(min(config.episodes, games.size(games.eval_split))),
                 num_envs=games.num_envs,
                 run_dir=folder / name,
                 resume=True,

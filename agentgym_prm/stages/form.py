@@ -5,7 +5,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +19,8 @@ _LOG: Final = logging.getLogger(__name__)
 DONE: Final = "done.json"
 
 Say = Callable[[str], None]
+_SPEED_ONLY: Final = ("num_envs", "workers", "device")
+"""Settings that change no result: a run may be continued with others."""
 
 
 def run_stage(
@@ -37,7 +40,8 @@ def run_stage(
         folder: The stage's folder; its name is the stage's.
         settings: What decides the result: values, or dataclasses of values.
         work: Does the stage, or what is left of it, and returns its results, flat.
-        builds_on: Files or folders whose content decides the result too, by what they are.
+        builds_on: What decides the result too, by what it is: files, told apart by their content, or folders of other
+            stages, by the settings that these were made with.
         say: Gets one line about the stage.
         figures: Whether that line holds the results.
 
@@ -45,15 +49,27 @@ def run_stage(
         The results, as in ``done.json``.
 
     Raises:
-        StoreError: The folder was started with other settings, or on other inputs.
+        StoreError: The folder was started with other settings, or on other inputs; another process works in it.
     """
-    folder = Path(folder)
-    inputs = {f"builds on {name}": fingerprint(path) for name, path in (builds_on or {}).items()}
+    with locked(folder := Path(folder)):
+        return _run_stage(folder, settings, work, builds_on or {}, say, figures=figures)
+
+
+def _run_stage(
+    folder: Path,
+    settings: Mapping[str, Any],
+    work: Callable[[], Mapping[str, Any]],
+    builds_on: Mapping[str, str | Path],
+    say: Say,
+    *,
+    figures: bool,
+) -> dict[str, Any]:
+    inputs = {f"builds on {name}": fingerprint(path) for name, path in builds_on.items()}
     known = start(folder, {**settings, **inputs})
     done = folder / DONE
     if done.is_file():
         say(f"{folder.name}: complete, skipped")
-        return dict(read_json(done)["results"])
+        return results_of(done)
     started = time.perf_counter()
     results = dict(work())
     seconds = round(time.perf_counter() - started, 3)
@@ -64,13 +80,44 @@ def run_stage(
     return results
 
 
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+
+    Raises:
+        StoreError: Another process works in it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this platform
+        yield
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"another process works in {folder}: wait for it, or choose another folder") from error
+        yield
+
+
+def results_of(done: Path) -> dict[str, Any]:
+    """The results in a ``done.json``; ``StoreError`` if it is damaged."""
+    results = read_json(done).get("results")
+    if not isinstance(results, dict):
+        raise StoreError(f"{done} is damaged: delete it, and the stage is finished again")
+    return results
+
+
 def start(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write a folder's ``config.json``, or check that the one it has says the same; returns the settings, flat.
 
     Raises:
         StoreError: It was started with other settings; the message names the first that differs.
     """
-    known: dict[str, Any] = json.loads(json.dumps(_flat(settings)))
+    flat = {name: value for name, value in _flat(settings).items() if name.rpartition(".")[2] not in _SPEED_ONLY}
+    known: dict[str, Any] = json.loads(json.dumps(flat))
     try:
         start_run(folder, known, resume=True)
     except StoreError as error:
@@ -83,7 +130,7 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     for done in (path / DONE, path.parent / DONE):
         if done.is_file():
-            return str(read_json(done)["fingerprint"])
+            return str(read_json(done).get("fingerprint"))
     if path.is_file():
         with path.open("rb") as file:
             return _digest_of_lines(file)
@@ -113,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StoreError(f"there is no {path}: is the stage before this one finished?") from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error!r}): start another run directory") from error
+        raise StoreError(f"{path} is damaged ({error!r}): delete it, and what it belongs to is done again") from error
     if not isinstance(record, dict):
         raise StoreError(f"{path} must hold an object, got {record!r:.80}")
     return record

@@ -16,7 +16,7 @@ from agentgym_prm.rewards.baselines import BagOfWords, LikelihoodScorer, Majorit
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
 from agentgym_prm.rewards.prm import PRMSettings, ProcessRewardModel
 from agentgym_prm.rewards.quality import Quality, judge, split_groups
-from agentgym_prm.rewards.targets import TRAIN_SHARE, ActionValues
+from agentgym_prm.rewards.targets import PREFERENCE_MARGIN, TRAIN_SHARE, ActionValues
 from agentgym_prm.stages.config import (
     PolicyConfig,
     loading,
@@ -28,7 +28,7 @@ from agentgym_prm.stages.form import (
     write_folder,
 )
 from agentgym_prm.stages.policy import load_policy
-from agentgym_prm.stages.targets import encoded_history, read_targets
+from agentgym_prm.stages.targets import BRANCHES, encoded_history, read_targets
 
 _LOG: Final = logging.getLogger(__name__)
 _CALIBRATED: Final = 1000
@@ -73,7 +73,9 @@ def train_reward_model(
 
         prompt = Prompt.load(policy.prompt)
         link = "identity" if config.loss == "squared_error" else "sigmoid"
-        form = PRMSettings(head=head, link=link, max_tokens=policy.max_prompt_tokens)
+        # Branching tries bare commands: reasons, which it has never seen, would be judged by chance.
+        reads = "command" if (Path(targets) / BRANCHES).is_file() else "reply"
+        form = PRMSettings(head=head, reads=reads, link=link, max_tokens=policy.max_prompt_tokens)
         torch.manual_seed(seed)  # LoRA adapters draw their start
         prm = ProcessRewardModel.start(model, prompt, form, seed=seed)
         groups = [
@@ -82,7 +84,7 @@ def train_reward_model(
         train, held_out = split_groups(groups, seed, train_share)
         report = train_prm(prm, q_examples(prm, train), config, run_dir=folder, resume=True, progress=True)
         if config.loss in RANKING_LOSSES:
-            calibrate(prm, train[:_CALIBRATED])
+            _calibrated(prm, train[:_CALIBRATED], say)
         qualities = _qualities(prm, load_policy(model, policy, seed=seed), train, held_out, prompt, seed)
         gate = quality_gate(qualities.get("prm"))
         record = {"scorers": {name: quality.to_json() for name, quality in qualities.items()}, "gate": gate}
@@ -97,6 +99,14 @@ def train_reward_model(
         return figures
 
     return run_stage(folder, settings, work, builds_on={"targets": targets, "policy": model.model}, say=say)
+
+
+def _calibrated(prm: ProcessRewardModel, groups: Sequence[ActionValues], say: Say) -> None:
+    try:
+        calibrate(prm, groups)
+    except ValueError as error:
+        # It goes on to be judged: that a reward model is worth nothing is a result.
+        say(f"  not calibrated: {error}")
 
 
 def _last_loss(path: Path) -> float | None:
@@ -122,11 +132,10 @@ def _qualities(
         "random": RandomScorer(seed),
         "likelihood": likelihood,
     }
-    try:
-        return {name: judge(scorer, held_out, seed=seed) for name, scorer in scorers.items()}
-    except ValueError as error:
-        _LOG.warning("the reward model cannot be judged: %s", error)
+    if not any(max(group.values) - min(group.values) > PREFERENCE_MARGIN for group in held_out):
+        _LOG.warning("no held-out state has two actions that differ: the reward model cannot be judged")
         return {}
+    return {name: judge(scorer, held_out, seed=seed) for name, scorer in scorers.items()}
 
 
 def quality_gate(quality: Quality | None) -> dict[str, str]:

@@ -91,6 +91,8 @@ def make_targets(
     if config.kind == "branching":
         decisive = {name: value for name, value in asdict(config).items() if name != "workers"}
         engine_source(games, games.train_split)
+        if config.completer == "handcoded" and games.env != ALFWORLD:
+            raise UsageError(f"the completer handcoded plays ALFWorld only: use policy or random in {games.env}")
         if demonstrations is not None and config.expert_share:
             sources["demonstrations"] = demonstrations
         if config.completer == "policy":

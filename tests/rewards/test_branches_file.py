@@ -7,13 +7,8 @@ from agentgym_prm.rewards.branches_file import BranchRecord, append_branches, re
 from agentgym_prm.store import TrajectoryWriter
 from agentgym_prm.types import Action, Step, Trajectory
 
-EPISODES = [
-    Trajectory(
-        f"task {number}", 7, (Step("dark", ("look", "wait"), Action("look")), Step("light", (), Action("wait"))), "end",
-        task_id=f"t{number}", episode=number,
-    )
-    for number in range(2)
-]  # fmt: skip
+STEPS = (Step("dark", ("look", "wait"), Action("look")), Step("light", ("look", "wait"), Action("wait")))
+EPISODES = [Trajectory(f"task {number}", 7, STEPS, "end", task_id=f"t{number}", episode=number) for number in range(2)]
 RECORDS = [
     BranchRecord("rollout/trajectories.jsonl", 1, 0, ("look", "wait"), (0.5, 0.25), 4),
     BranchRecord("rollout/trajectories.jsonl", 0, 1, ("look",), (1.0,), 4),
@@ -72,4 +67,10 @@ def test_damage_is_named_by_its_line(path):
 def test_an_episode_that_is_missing_is_named(path):
     append_branches(path, [BranchRecord("rollout/trajectories.jsonl", 5, 0, ("look",), (0.0,), 1)])
     with pytest.raises(StoreError, match="episode 5, turn 0"):
+        list(read_branches(path))
+
+
+def test_values_of_other_trajectories_are_not_read(path):
+    append_branches(path, [BranchRecord("rollout/trajectories.jsonl", 1, 0, ("look", "open door"), (0.0, 1.0), 1)])
+    with pytest.raises(StoreError, match="was made for other trajectories"):
         list(read_branches(path))

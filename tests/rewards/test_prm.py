@@ -437,3 +437,12 @@ def test_wrong_settings_are_refused(folder):
     model, tokenizer = load_model(config(folder))
     with pytest.raises(ValueError, match="batch_tokens"):
         ProcessRewardModel(model, tokenizer, PRMSettings(), prompt=Prompt.load("bare"), batch_tokens=0)
+
+
+def test_a_model_that_reads_commands_is_deaf_to_reasons(folder):
+    config = ModelConfig(str(folder), device="cpu", dtype="float32")
+    silent, eloquent = Action("look"), Action("look", reply="REASON:\nthe room is dark\nACTION:\nlook")
+    for reads, deaf in (("command", True), ("reply", False)):
+        prm = ProcessRewardModel.start(config, Prompt.load("reason_action"), PRMSettings(reads=reads))
+        scores = prm.score([HISTORIES[0]] * 2, [silent, eloquent])
+        assert bool(scores[0] == scores[1]) is deaf

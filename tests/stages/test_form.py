@@ -1,10 +1,12 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from agentgym_prm.errors import StoreError
 from agentgym_prm.stages.config import TargetsConfig
-from agentgym_prm.stages.form import fingerprint, run_stage, write_folder
+from agentgym_prm.stages.form import fingerprint, locked, run_stage, write_folder
 
 
 def test_a_stage_is_done_once_and_its_results_are_kept(tmp_path):
@@ -78,3 +80,26 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     write_folder(tmp_path / "model", whole)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["weights"]
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    code = "import sys; from agentgym_prm.stages.form import locked\nwith locked(sys.argv[1]): print('in')"
+    with locked(tmp_path):
+        second = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert "StoreError: another process works in" in second.stderr
+    third = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert third.stdout == "in\n"
+
+
+def test_settings_that_change_the_speed_only_may_change(tmp_path):
+    run_stage(tmp_path, {"games": {"num_envs": 4, "env": "x"}, "targets": {"workers": 1}}, dict)
+    run_stage(tmp_path, {"games": {"num_envs": 8, "env": "x"}, "targets": {"workers": 2}}, dict)
+    with pytest.raises(StoreError, match=r"games\.env = 'x', not 'y'"):
+        run_stage(tmp_path, {"games": {"num_envs": 8, "env": "y"}, "targets": {"workers": 2}}, dict)
+
+
+def test_a_damaged_done_file_says_what_to_do(tmp_path):
+    run_stage(tmp_path, {}, dict)
+    (tmp_path / "done.json").write_text("{}")
+    with pytest.raises(StoreError, match="delete it, and the stage is finished again"):
+        run_stage(tmp_path, {}, dict)
