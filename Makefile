@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity/bin
 DEMO_GAMES ?= 200
+GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks bench clean
+.PHONY: setup demo test check parity record-walks bench bench-alfworld clean
 
 setup: $(VENV)/.installed
 
@@ -44,6 +45,9 @@ bench: setup .venv-parity/.installed
 	$(BIN)/python benchmarks/alfworld_vector.py
 	$(BIN)/python benchmarks/alfworld_experts.py
 	$(BIN)/python benchmarks/targets.py
+
+bench-alfworld: setup  ## a tiny model on the official games (needs $$ALFWORLD_DATA, or GAMES_FOLDER=a folder of them)
+	$(BIN)/python benchmarks/alfworld_official.py --data $(GAMES_FOLDER)
 
 clean:
 	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis

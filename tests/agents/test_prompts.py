@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -45,6 +46,15 @@ def test_the_memory_prompt_written_out():
     )
 
 
+def test_the_frontier_prompt_names_one_unseen_place_of_each_class():
+    intro = INTRO.replace("and a desk 1", "a drawer 2, a drawer 1, and a desk 1")
+    steps = (replace(STEPS[0], observation=intro), STEPS[1])
+    (message,) = Prompt.load("frontier").messages(replace(HISTORY, steps=steps))
+    assert message.content == (
+        "new desk 1 drawer 1\nclosed\nknown\n mug 2 in fridge 1\nat fridge 1\nhand\nput a cool mug in desk.\n"
+    )
+
+
 def test_the_bare_prompt_is_the_transcript():
     messages = Prompt.load("bare").messages(HISTORY)
     assert messages == (
@@ -77,7 +87,7 @@ def test_what_the_model_wrote_is_shown_rather_than_what_it_meant():
     assert messages[2].content == "ACTION: Look!!"
 
 
-@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "memory"])
+@pytest.mark.parametrize("name", [name for name in PROMPTS if Prompt.load(name).style == "conversation"])
 def test_earlier_messages_never_change(name):
     prompt = Prompt.load(name)
     trajectory = Trajectory("put a cool mug in desk.", 0, (*STEPS, Step(HISTORY.observation, (), Action("look"))), "")
