@@ -3,9 +3,10 @@
     python benchmarks/alfworld_official.py [--data official] [--seeds 0 1 2] [--limited 100 300 1000]
 
 A Llama-shaped model of 0.26M parameters from scratch imitates the handcoded expert: first on demonstrations with 25 %
-random commands, then (DAgger, arXiv:1011.0686) on the states that its own play at temperature 1 leads to. In both, the
-expert's command is the label in *every* state, whoever acted there. Judged on all valid_seen games, cap 50 commands, by
-choosing among the admissible commands (temperature 0 and 1) and by free generation.
+random commands, then (DAgger, arXiv:1011.0686) on the states that its own play leads to, half of it at temperature 1
+and half greedy. In both, the expert's command is the label in *every* state, whoever acted there. Judged on all
+valid_seen games, cap 50 commands, by choosing among the admissible commands (temperature 0 and 1) and by free
+generation. No training game is played in judging and no judged game in training.
 
 ``--limited`` asks what few demonstrations give: imitation alone, then a reward model on top. Its targets are branching
 estimates with the expert as the one who plays on, at states of the policy's own play on training games; so it is the
@@ -167,10 +168,13 @@ class Run:
         with self.timed(f"round {number} trained") as note:
             first = (number - 1) * self.options.play
             seeds = [self.order[-1 - place % len(self.order)] for place in range(first, first + self.options.play)]
-            agent = self.player(model, tokenizer, temperature=1.0)
-            played = self.play(agent, seeds, f"round{number}")
+            half = len(seeds) // 2
+            sampled, greedy = (self.player(model, tokenizer, temperature) for temperature in (1.0, 0.0))
+            played = self.play(sampled, seeds[:half], f"round{number}-sampled")
+            played += self.play(greedy, seeds[half:], f"round{number}-greedy")
             note["won_in_training"] = round(sum(t.outcome > 0 for t in played) / len(played), 3)
-            self.examples += self.encode(label(played), tokenizer)
+            # Greedy play that goes round in circles meets the same state again and again.
+            self.examples += dict.fromkeys(self.encode(label(played), tokenizer))
             self.train(model, tokenizer, f"round{number}", 1, note)
 
     def train(self, model: Any, tokenizer: Any, stage: str, epochs: int, note: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def test_the_frontier_prompt_names_one_unseen_place_of_each_class():
     steps = (replace(STEPS[0], observation=intro), STEPS[1])
     (message,) = Prompt.load("frontier").messages(replace(HISTORY, steps=steps))
     assert message.content == (
-        "new desk 1 drawer 1\nclosed\nknown\n mug 2 in fridge 1\nat fridge 1\nhand\nput a cool mug in desk.\n"
+        "new desk 1 drawer 1\nclosed\ngoal desk 1\n mug 2 in fridge 1\nat fridge 1\nhand\nput a cool mug in desk.\n"
     )
 
 
