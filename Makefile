@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PARITY := .venv-parity/bin
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
+GAMES_FOLDER ?= official
 
 .PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-alfworld clean
 
@@ -49,8 +50,8 @@ bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md tha
 bench-best-of-n: setup  ## the main job with three seeds
 	$(BIN)/python benchmarks/best_of_n.py
 
-bench-alfworld: setup  ## a tiny model on the official games, three seeds: needs $$ALFWORLD_DATA
-	$(BIN)/python benchmarks/alfworld_official.py
+bench-alfworld: setup  ## a tiny model on the official games (needs $$ALFWORLD_DATA, or GAMES_FOLDER=a folder of them)
+	$(BIN)/python benchmarks/alfworld_official.py --data $(GAMES_FOLDER)
 
 clean:
 	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis

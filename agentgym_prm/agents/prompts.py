@@ -28,7 +28,7 @@ from agentgym_prm.folding import HistoryFold
 from agentgym_prm.transcript import Chat, Message, Transcript, Turn, build_transcripts
 from agentgym_prm.types import Action, History, Trajectory
 
-PROMPTS: Final = ("bare", "brief", "exploration", "memory", "reason_action", "thought_action")
+PROMPTS: Final = ("bare", "brief", "exploration", "frontier", "memory", "reason_action", "thought_action")
 """The prompts that come with the package."""
 STYLES: Final = ("conversation", "state")
 

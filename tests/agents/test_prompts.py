@@ -67,6 +67,15 @@ def test_the_brief_prompt_written_out():
     )
 
 
+def test_the_frontier_prompt_names_one_unseen_place_of_each_class():
+    intro = INTRO.replace("and a desk 1", "a drawer 2, a drawer 1, and a desk 1")
+    steps = (replace(STEPS[0], observation=intro), STEPS[1])
+    (message,) = Prompt.load("frontier").messages(replace(HISTORY, steps=steps))
+    assert message.content == (
+        "new desk 1 drawer 1\nclosed\ngoal desk 1\n mug 2 in fridge 1\nat fridge 1\nhand\nput a cool mug in desk.\n"
+    )
+
+
 def test_the_bare_prompt_is_the_transcript():
     messages = Prompt.load("bare").messages(HISTORY)
     assert messages == (

@@ -55,11 +55,9 @@ class RoomMemory:
     def of(cls, turns: Iterable[tuple[str, Sequence[str]]]) -> "RoomMemory":
         """After the given observations, each with the commands that were admissible then."""
         memory = cls()
-        now: Sequence[str] = ()
         for observation, admissible in turns:
             memory.read(observation)
-            now = admissible
-        memory.stand(now)
+            memory.stand(admissible)
         return memory
 
     @classmethod
@@ -78,6 +76,15 @@ class RoomMemory:
         twin.places, twin.states = self.places.copy(), self.states.copy()
         twin.held, twin.here, twin.offers = self.held, self.here, self.offers
         return twin
+
+    def firsts(self, status: str) -> list[str]:
+        """Of the places in a status the lowest number of each class, by class."""
+        firsts: dict[str, tuple[int, str]] = {}
+        for name, place in self.places.items():
+            if place.status == status:
+                kind, _, number = name.rpartition(" ")
+                firsts[kind] = min(firsts.get(kind, (int(number), name)), (int(number), name))
+        return [firsts[kind][1] for kind in sorted(firsts)]
 
     def read(self, observation: str) -> None:
         """Take in an observation."""
@@ -101,6 +108,22 @@ class RoomMemory:
         self.offers = _offers(tuple(admissible))
         # What may be examined is where the agent stands, or in its hand: texts of the older release do not tell.
         self.here = tuple(name for name in self.offers.get("examine", ()) if name in self.places)
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Of receptacles that share a place the texts describe one; what is offered tells about the others."""
+        closed = self.offers.get("open", ())
+        offered: defaultdict[str, list[str]] = defaultdict(list)
+        for rest in self.offers.get("take", ()):
+            obj, _, place = rest.partition(" from ")
+            offered[place].append(obj)
+        for name in self.here:
+            if name in closed:
+                self._learn(name, status="closed")
+            elif not self.held:
+                # What cannot be taken, a lamp, was described or stays unknown.
+                known = self._contents(name)
+                self._learn(name, status="open", contents=[*known, *(o for o in offered[name] if o not in known)])
 
     def _learn(self, name: str, *, status: str | None = None, contents: list[str] | None = None) -> None:
         old = self.places.get(name) or Place(name)

@@ -51,3 +51,28 @@ def test_where_the_agent_stands_is_what_it_may_examine_but_not_what_it_holds():
 
 def test_a_refused_command_changes_nothing():
     assert after("Nothing happens.").places == RoomMemory.of([(INTRO, ())]).places
+
+
+def test_of_places_side_by_side_the_commands_tell_what_the_text_leaves_out():
+    desk = "You arrive at desk 1. On the desk 1, you see a desklamp 1, and a pen 1."
+    here = ("examine desk 1", "examine fridge 1", "open fridge 1", "take pen 1 from desk 1")
+    places = after(desk, admissible=here).places
+    # A lamp is not offered to be taken, but it was described.
+    assert (places["desk 1"].status, places["desk 1"].contents) == ("open", ["desklamp 1", "pen 1"])
+    assert places["fridge 1"].status == "closed"
+    here = ("examine desk 1", "examine sinkbasin 1", "take mug 1 from sinkbasin 1", "take pen 1 from desk 1")
+    places = after(desk, admissible=here).places
+    assert (places["sinkbasin 1"].status, places["sinkbasin 1"].contents) == ("open", ["mug 1"])
+
+
+def test_with_a_full_hand_places_side_by_side_stay_unseen():
+    texts = ("On the desk 1, you see a pen 1.", "You pick up the pen 1 from the desk 1.")
+    places = after(*texts, admissible=("examine desk 1", "examine pen 1", "examine sinkbasin 1")).places
+    assert places["sinkbasin 1"].status == "unseen"
+
+
+def test_the_first_of_a_class_is_the_lowest_number():
+    intro = "Looking quickly around you, you see a drawer 10, a drawer 9, and a desk 1."
+    memory = RoomMemory.of([(intro, ())])
+    assert memory.firsts("unseen") == ["desk 1", "drawer 9"]
+    assert memory.firsts("open") == []
