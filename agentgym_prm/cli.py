@@ -97,11 +97,11 @@ class Games:
 class Model:
     """How a model plays, where an agent is one; and Best-of-N."""
 
-    prompt: str = "memory"
-    """Name or file of the prompt."""
+    prompt: str = "brief"
+    """Name or file of the prompt: the one that the model was trained with."""
     mode: str = "choose"
     """choose among the admissible commands, or generate freely."""
-    temperature: float = 0.0
+    temperature: float = 1.0
     """0 takes the most likely command."""
     best_of: int = 1
     """Candidates a turn, of which the scorer chooses one; they need a temperature above 0."""
@@ -113,6 +113,8 @@ class Model:
         _at_least_one(best_of=self.best_of)
         if (self.best_of > 1) != (self.scorer is not None):
             raise UsageError("--best-of and --scorer go together: N candidates, and who chooses among them")
+        if self.best_of > 1 and self.temperature == 0:
+            raise UsageError("--temperature 0 proposes one command N times: Best-of-N needs a temperature above 0")
         agent = self._generator(name, seed)
         if self.scorer is None:
             return agent

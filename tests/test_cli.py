@@ -252,3 +252,9 @@ def test_the_overview_announces_the_training_commands_as_they_announce_themselve
         assert summary.partition(":")[0] in " ".join(capsys.readouterr().out.split())
         assert f"• {name}" in overview
         assert summary in overview
+
+
+def test_best_of_n_of_one_command_is_refused(capsys):
+    arguments = ("eval", "--agent", "random", "--best-of", "4", "--scorer", "random", "--temperature", "0")
+    assert main(list(arguments)) == 2
+    assert "Best-of-N needs a temperature above 0" in capsys.readouterr().err
