@@ -172,10 +172,19 @@ def _head_outputs(name_or_path: str) -> int | None:
     return int(config.num_labels) if is_classifier else None
 
 
+def check_folder(name_or_path: str) -> None:
+    """Refuse what is written like a path but leads nowhere; a name like ``owner/name`` may be on the hub.
+
+    Raises:
+        FileNotFoundError: No such folder.
+    """
+    if name_or_path.startswith((".", "/", "~")) and not Path(name_or_path).is_dir():
+        raise FileNotFoundError(f"there is no model folder {name_or_path}: give a folder, or a name like owner/name")
+
+
 def _load(config: ModelConfig, auto_class: Any, **settings: Any) -> LoadedModel:
+    check_folder(config.model)
     folder = Path(config.model)
-    if config.model.startswith((".", "/", "~")) and not folder.is_dir():
-        raise FileNotFoundError(f"there is no model folder {config.model}: give a folder, or a name like owner/name")
     is_adapter = (folder / "adapter_config.json").is_file()
     base = _base_of(folder) if is_adapter else config.model
     if config.attention:

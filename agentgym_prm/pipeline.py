@@ -27,10 +27,8 @@ from tyro.conf import arg
 
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
-from agentgym_prm.envs import ALFWORLD
-from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
-from agentgym_prm.models import TINY, ModelConfig, TinyConfig
+from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.report import write_report
 from agentgym_prm.stages.config import (
     DemonstrationsConfig,
@@ -64,7 +62,7 @@ from agentgym_prm.stages.policy import (
     vocabulary_texts,
 )
 from agentgym_prm.stages.reward import train_reward_model
-from agentgym_prm.stages.targets import make_targets
+from agentgym_prm.stages.targets import check_completer, make_targets
 from agentgym_prm.store import read_trajectories
 
 _LOG: Final = logging.getLogger(__name__)
@@ -152,10 +150,8 @@ def _check(config: PipelineConfig, say: Say) -> None:
     games, model = config.games, config.model.model
     size = games.size(games.train_split)
     games.size(games.eval_split)
-    if model.startswith((".", "/", "~")) and not Path(model).is_dir():
-        raise UsageError(f"there is no model folder {model}: give a folder, or a name like owner/name")
-    if config.targets.kind == "branching" and config.targets.completer == "handcoded" and games.env != ALFWORLD:
-        raise UsageError(f"{games.env} has no handcoded expert: use --targets.completer policy or random")
+    check_folder(model)
+    check_completer(config.targets, games)
     wanted = config.demonstrations.games + config.vocabulary_games + config.rollout.games
     if wanted > size:
         say(f"note: {wanted} training games are asked for and there are {size}, so some are played in several stages")

@@ -91,8 +91,7 @@ def make_targets(
     if config.kind == "branching":
         decisive = {name: value for name, value in asdict(config).items() if name != "workers"}
         engine_source(games, games.train_split)
-        if config.completer == "handcoded" and games.env != ALFWORLD:
-            raise UsageError(f"the completer handcoded plays ALFWorld only: use policy or random in {games.env}")
+        check_completer(config, games)
         if demonstrations is not None and config.expert_share:
             sources["demonstrations"] = demonstrations
         if config.completer == "policy":
@@ -114,6 +113,16 @@ def make_targets(
         return _branch(folder / BRANCHES, states, completer, config, games, seed)
 
     return run_stage(folder, {"targets": decisive, "games": games, "seed": seed}, work, builds_on=sources, say=say)
+
+
+def check_completer(config: TargetsConfig, games: GamesConfig) -> None:
+    """Refuse an expert that does not know the environment.
+
+    Raises:
+        UsageError: It plays another one.
+    """
+    if config.kind == "branching" and config.completer == "handcoded" and games.env != ALFWORLD:
+        raise UsageError(f"{games.env} has no handcoded expert: use --targets.completer policy or random")
 
 
 def engine_source(games: GamesConfig, split: str) -> Callable[[History], CloneableEngine]:
