@@ -113,7 +113,7 @@ class LocalAgent(Agent):
         self._max_new_tokens, self._stop, self._seed = max_new_tokens, tuple(stop), seed
         self._batch_tokens = batch_tokens
         self._scoring = scoring or ("packed" if takes_any_mask(model) else "cached")
-        self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         if n < 1:
@@ -143,7 +143,7 @@ class LocalAgent(Agent):
         scores: list[list[float]] = [[] for _ in histories]
         with torch.inference_mode():
             for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
-                replies = [self._replies(histories[index]) for index in batch]
+                replies = [self.replies(histories[index]) for index in batch]
                 scored = self._score([encoded[index].token_ids for index in batch], replies)
                 for index, logprobs in zip(batch, scored, strict=True):
                     scores[index] = [sum(each) for each in logprobs]
@@ -232,7 +232,7 @@ class LocalAgent(Agent):
     # --- choose ---
 
     def _choose(self, histories: list[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
-        replies = [self._replies(history) for history in histories]
+        replies = [self.replies(history) for history in histories]
         scored = self._score([each.token_ids for each in encoded], replies)
         actions = []
         for history, one, ids, logprobs in zip(histories, encoded, replies, scored, strict=True):
@@ -259,7 +259,12 @@ class LocalAgent(Agent):
             actions.append(candidates)
         return actions
 
-    def _replies(self, history: History) -> list[tuple[int, ...]]:
+    def replies(self, history: History) -> list[tuple[int, ...]]:
+        """Each admissible command as a reply, end token included: what is chosen from.
+
+        Raises:
+            ValueError: The history has no admissible commands.
+        """
         if not history.admissible_commands:
             raise ValueError(f"mode 'choose' needs admissible commands; task {history.task_id!r} offers none")
         # As ``Prompt.render_reply`` does for an action that no model wrote.
@@ -276,7 +281,7 @@ class LocalAgent(Agent):
     def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
         """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
         trees = [_tree(tuple(group)) for group in replies]
-        packed = pack(prompts, trees, pad_id=self._pad, dtype=self.model.dtype).to(self.model.device)
+        packed = pack(prompts, trees, pad_id=self.pad_id, dtype=self.model.dtype).to(self.model.device)
         output = self.model(
             input_ids=packed.input_ids,
             attention_mask=packed.attention_mask,
@@ -299,7 +304,7 @@ class LocalAgent(Agent):
         first = torch.log_softmax(logits.float(), -1)
         flat = [reply for group in replies for reply in group]
         longest = max(len(reply) for reply in flat)
-        ids = torch.full((len(flat), longest), self._pad)
+        ids = torch.full((len(flat), longest), self.pad_id)
         for place, reply in enumerate(flat):
             ids[place, : len(reply)] = torch.tensor(reply)
         ids = ids.to(mask.device)
@@ -325,7 +330,7 @@ class LocalAgent(Agent):
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
         """Logits after each prompt, the keys and values, and the attention mask; padding is on the left."""
-        ids, mask = pad_left(prompts, self._pad)
+        ids, mask = pad_left(prompts, self.pad_id)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = self.model(

@@ -1,0 +1,367 @@
+"""The policy that is trained: what it sampled, read again with gradients.
+
+What the algorithms call an *action token* is what the policy decided at once. A policy that generates decides token by
+token, and an action token is a token of its reply, its end token included. A policy that chooses among the admissible
+commands (``LocalAgent`` with ``mode="choose"``) decides once a turn, and the choice is the turn's only action token: its
+log-probability is that among the commands, ``softmax(sum of token log-probabilities / temperature)``. Either way the
+distribution is the one that was sampled from, temperature included, so that the ratio of a fresh batch is 1.
+
+A ``Row`` is what one row of a forward pass reads: a transcript, which in conversation style is a whole episode, or a
+prompt with the tree of its commands. Rows hold the ids as sampled; nothing is encoded again but what the environment
+wrote.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentgym_prm.agents.local import LocalAgent
+from agentgym_prm.algos.losses import group_log_softmax
+from agentgym_prm.errors import needs_extra
+from agentgym_prm.models import unwrapped
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
+from agentgym_prm.types import Action, History, Trajectory
+
+with needs_extra("train"):
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a forward pass reads of an episode, and the action tokens that it gives.
+
+    Attributes:
+        episode: Place of the trajectory in the batch.
+        turns: Turn of each action token, rising.
+        token_ids: The transcript up to its last action token, or the prompt of a choice.
+        sampled: Log-probability of each action token under the sampler.
+        places: Where in ``token_ids`` each action token stands; empty for a choice.
+        replies: What was chosen from, as token ids; empty for a transcript.
+        chosen: Which reply was chosen.
+    """
+
+    episode: int
+    turns: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    sampled: tuple[float, ...]
+    places: tuple[int, ...] = ()
+    replies: tuple[tuple[int, ...], ...] = ()
+    chosen: int = 0
+
+    def __len__(self) -> int:
+        """Places that it takes in a forward pass, at most."""
+        return len(self.token_ids) + sum(map(len, self.replies))
+
+
+class Reading(NamedTuple):
+    """What the policy says about N action tokens: log-probabilities, entropies in nats, and values where it has any."""
+
+    logprobs_N: torch.Tensor
+    entropies_N: torch.Tensor
+    values_N: torch.Tensor | None = None
+
+
+class PolicyNet(torch.nn.Module):
+    """A causal LM, with a linear value head on its last hidden states if asked for.
+
+    The head starts at zero, so that the first values are 0 and change nothing but themselves.
+    """
+
+    def __init__(self, model: Any, *, value_head: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.value: torch.nn.Linear | None = None
+        if value_head:
+            width = unwrapped(model).config.get_text_config().hidden_size
+            self.value = torch.nn.Linear(width, 1, device=unwrapped(model).device, dtype=torch.float32)
+            torch.nn.init.zeros_(self.value.weight)
+            torch.nn.init.zeros_(self.value.bias)
+
+    def forward(
+        self, inputs: dict[str, torch.Tensor], read: tuple[torch.Tensor, torch.Tensor], valued: tuple[Any, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits at the (row, place) pairs of ``read``, float32, and values at those of ``valued``."""
+        model = unwrapped(self.model)
+        hidden = getattr(model, model.base_model_prefix)(**inputs, use_cache=False).last_hidden_state
+        logits = output_logits(model, hidden[read]).float()
+        if self.value is None:
+            return logits, None
+        return logits, self.value(hidden[valued].float())[:, 0]
+
+
+def output_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    logits = logits / (getattr(model.config, "logits_scaling", None) or 1.0)
+    logits = logits * (getattr(model, "logit_scale", None) or 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+class Policy:
+    """The model of an agent, as the thing that is trained.
+
+    Args:
+        agent: The sampler; its model is trained in place, so that it always samples from the present weights.
+        value_head: Whether it also gives values.
+        batch_tokens: Most places of one forward pass, padding included: bounds memory, changes results by rounding only.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast in the forward pass.
+
+    Raises:
+        ValueError: The agent's temperature is 0: what it does has no log-probability.
+    """
+
+    def __init__(
+        self, agent: LocalAgent, *, value_head: bool = False, batch_tokens: int = 8192, precision: str = "float32"
+    ) -> None:
+        if agent.temperature <= 0:
+            raise ValueError("a policy is trained on what it samples: its temperature must be above 0, got 0")
+        self.agent = agent
+        self.net = PolicyNet(agent.model, value_head=value_head)
+        self._batch_tokens, self._precision = batch_tokens, precision
+        self._reference: PolicyNet | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = unwrapped(self.agent.model).device
+        return device
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The trainable parameters."""
+        return [each for each in self.net.parameters() if each.requires_grad]
+
+    # --- the reference ---
+
+    def keep_reference(self) -> None:
+        """Keep the present weights as the reference; adapters that are merged nowhere are just switched off instead."""
+        if hasattr(self.agent.model, "disable_adapter"):
+            return
+        self._reference = PolicyNet(copy.deepcopy(self.agent.model).requires_grad_(False).eval())
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Read with the weights of the reference inside the block.
+
+        Raises:
+            RuntimeError: No reference was kept.
+        """
+        if hasattr(self.agent.model, "disable_adapter"):
+            with self.agent.model.disable_adapter():
+                yield
+            return
+        if self._reference is None:
+            raise RuntimeError("no reference was kept: call keep_reference before training")
+        own, self.net = self.net, self._reference
+        try:
+            yield
+        finally:
+            self.net = own
+
+    # --- rows ---
+
+    def rows(self, trajectories: Sequence[Trajectory]) -> list[Row]:
+        """What is read of trajectories, in their order; every sampled action token is in exactly one row.
+
+        Raises:
+            ValueError: An action has no token ids or log-probabilities, or was sampled at another temperature.
+        """
+        for number, trajectory in enumerate(trajectories):
+            for turn, step in enumerate(trajectory.steps):
+                self._check(step.action, f"turn {turn} of trajectory {number}")
+        if self.agent.mode == "generate":
+            return [row for number, each in enumerate(trajectories) for row in self._transcript_rows(number, each)]
+        turns = [(number, turn) for number, each in enumerate(trajectories) for turn in range(len(each.steps))]
+        histories = [history for each in trajectories for history in each.histories()]
+        actions = [step.action for each in trajectories for step in each.steps]
+        rows = self.choices(histories, actions)
+        return [_placed(row, number, turn) for row, (number, turn) in zip(rows, turns, strict=True)]
+
+    def _check(self, action: Action, where: str) -> None:
+        choosing = self.agent.mode == "choose"
+        if not action.token_ids or not action.logprobs:
+            raise ValueError(f"{where} has no token ids with log-probabilities: train on what a model sampled")
+        if choosing != ("choice_logprob" in action.scores):
+            raise ValueError(f"{where} was not sampled in the policy's mode {self.agent.mode!r}")
+        temperature = action.usage.get("temperature", self.agent.temperature)
+        if temperature != self.agent.temperature:
+            raise ValueError(
+                f"{where} was sampled at temperature {temperature}, the policy's is {self.agent.temperature}: make the "
+                "policy with that temperature"
+            )
+
+    def _transcript_rows(self, number: int, trajectory: Trajectory) -> Iterator[Row]:
+        for transcript in self.agent.encoder.trajectory(trajectory):
+            places = [place for place, is_action in enumerate(transcript.action_mask) if is_action]
+            if places:
+                yield Row(
+                    episode=number,
+                    turns=tuple(transcript.turn_index[place] for place in places),
+                    token_ids=transcript.token_ids[: places[-1] + 1],
+                    sampled=tuple(transcript.logprobs[place] for place in places),
+                    places=tuple(places),
+                )
+
+    def choices(self, histories: Sequence[History], actions: Sequence[Action]) -> list[Row]:
+        """A row for each action that was chosen after the history at the same place; episodes are numbered 0, 1, ….
+
+        Raises:
+            ValueError: An action's command is not among the admissible ones.
+        """
+        rows = []
+        encoded = self.agent.encoder.histories(histories)
+        for number, (history, action, shown) in enumerate(zip(histories, actions, encoded, strict=True)):
+            if action.command not in history.admissible_commands:
+                raise ValueError(f"{action.command!r} is not among the commands that could be chosen")
+            rows.append(
+                Row(
+                    episode=number,
+                    turns=(len(history.steps),),
+                    token_ids=shown.token_ids,
+                    sampled=(action.scores.get("choice_logprob", float("nan")),),
+                    replies=tuple(self.agent.replies(history)),
+                    chosen=history.admissible_commands.index(action.command),
+                )
+            )
+        return rows
+
+    # --- reading ---
+
+    def batches(self, rows: Sequence[Row]) -> list[list[int]]:
+        """The rows, as indices, in forward passes of similar length; those that read the same stand together."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for index, row in enumerate(rows):
+            alike.setdefault((row.token_ids, row.replies) if row.replies else (index,), []).append(index)
+        groups = list(alike.values())
+        lengths = [len(rows[group[0]]) for group in groups]
+        return [
+            [index for number in batch for index in groups[number]]
+            for batch in batches_by_length(lengths, self._batch_tokens)
+        ]
+
+    def read(self, rows: Sequence[Row]) -> Reading:
+        """Read rows in one forward pass, action tokens in their order; gradients flow unless they are switched off."""
+        autocast = self._precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if autocast else nullcontext():
+            return self._read_transcripts(rows) if rows[0].places else self._read_choices(rows)
+
+    def read_all(self, rows: Sequence[Row]) -> list[Reading]:
+        """Read any number of rows without gradients; one reading for each."""
+        readings: list[Reading | None] = [None] * len(rows)
+        with torch.no_grad():
+            for batch in self.batches(rows):
+                reading = self.read([rows[index] for index in batch])
+                sizes = [len(rows[index].turns) for index in batch]
+                parts = [None if part is None else part.cpu().split(sizes) for part in reading]
+                for place, index in enumerate(batch):
+                    readings[index] = Reading(*(None if part is None else part[place] for part in parts))
+        return [reading for reading in readings if reading is not None]
+
+    def _read_transcripts(self, rows: Sequence[Row]) -> Reading:
+        longest = max(len(row.token_ids) for row in rows)
+        ids = torch.full((len(rows), longest), self.agent.pad_id)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row.token_ids)] = torch.tensor(row.token_ids)
+            mask[number, : len(row.token_ids)] = 1
+        numbers = torch.tensor([number for number, row in enumerate(rows) for _ in row.places])
+        places = torch.tensor([place for row in rows for place in row.places])
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        read = (numbers.to(self.device), (places - 1).to(self.device))  # a token is predicted at the place before it
+        logits, values = self.net(inputs, read, read)
+        logprobs = torch.log_softmax(logits / self.agent.temperature, -1)
+        picked = logprobs.gather(1, ids[numbers, places].to(self.device)[:, None])[:, 0]
+        return Reading(picked, -(logprobs.exp() * logprobs).sum(-1), values)
+
+    def _read_choices(self, rows: Sequence[Row]) -> Reading:
+        # Rollouts of one task meet the same states: each is computed once.
+        asked: dict[tuple[Any, ...], int] = {}
+        owners = [asked.setdefault((row.token_ids, row.replies), len(asked)) for row in rows]
+        prompts = [prompt for prompt, _ in asked]
+        groups = [replies for _, replies in asked]
+        inputs, ends, paths = self._choice_inputs(prompts, groups)
+        replies = [reply for group in groups for reply in group]
+        numbers = [number for (number, _), reply in zip(paths, replies, strict=True) for _ in reply]
+        places = [place for (_, path), reply in zip(paths, replies, strict=True) for place in path[: len(reply)]]
+        read, inverse = np.unique(np.array([numbers, places]), axis=1, return_inverse=True)
+        logits, values = self.net(
+            {name: tensor.to(self.device) for name, tensor in inputs.items()},
+            tuple(torch.from_numpy(index).to(self.device) for index in read),
+            tuple(torch.tensor(index, device=self.device) for index in zip(*ends, strict=True)),
+        )
+        tokens = torch.tensor(list(chain.from_iterable(replies)), device=self.device)
+        where = torch.from_numpy(inverse.reshape(-1)).to(self.device)
+        logprobs = logits[where, tokens] - torch.logsumexp(logits, -1)[where]
+        lengths = torch.tensor([len(reply) for reply in replies], device=self.device)
+        of_reply = torch.repeat_interleave(torch.arange(len(replies), device=self.device), lengths)
+        totals = torch.zeros(len(replies), device=self.device).index_add(0, of_reply, logprobs)
+        group_sizes = torch.tensor([len(group) for group in groups], device=self.device)
+        of_group = torch.repeat_interleave(torch.arange(len(groups), device=self.device), group_sizes)
+        choices = group_log_softmax(totals / self.agent.temperature, of_group)
+        entropies = torch.zeros(len(groups), device=self.device).index_add(0, of_group, -choices.exp() * choices)
+        starts = (group_sizes.cumsum(0) - group_sizes).tolist()
+        picked = torch.tensor([starts[owner] + row.chosen for owner, row in zip(owners, rows, strict=True)])
+        owner = torch.tensor(owners, device=self.device)
+        return Reading(
+            choices[picked.to(self.device)], entropies[owner], values[owner] if values is not None else None
+        )
+
+    def _choice_inputs(
+        self, prompts: Sequence[tuple[int, ...]], groups: Sequence[tuple[tuple[int, ...], ...]]
+    ) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]], list[tuple[int, list[int]]]]:
+        """Inputs of the model, (row, place) of each prompt's end, and for each reply its row and its path of places.
+
+        A reply's token ``k`` is predicted at place ``k`` of its path.
+        """
+        model = unwrapped(self.agent.model)
+        if takes_any_mask(model):
+            trees = [ReplyTree.of([reply[:-1] for reply in group]) for group in groups]  # nothing follows a last token
+            packed = pack(prompts, trees, pad_id=self.agent.pad_id, dtype=model.dtype)
+            end = packed.input_ids.shape[1] - packed.tree_width - 1
+            paths = [(row, [end + place for place in path]) for row, tree in enumerate(trees) for path in tree.paths]
+            inputs = {name: getattr(packed, name) for name in ("input_ids", "attention_mask", "position_ids")}
+            return inputs, [(row, end) for row in range(len(prompts))], paths
+        # Attention that follows no mask of ours: each reply with a prompt of its own.
+        sequences = [
+            (len(prompt), (*prompt, *reply)) for prompt, group in zip(prompts, groups, strict=True) for reply in group
+        ]
+        longest = max(len(sequence) for _, sequence in sequences)
+        ids = torch.full((len(sequences), longest), self.agent.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, (_, sequence) in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = 1
+        firsts = np.cumsum([0, *(len(group) for group in groups[:-1])]).tolist()
+        ends = [(first, len(prompt) - 1) for first, prompt in zip(firsts, prompts, strict=True)]
+        paths = [(row, list(range(start - 1, len(sequence)))) for row, (start, sequence) in enumerate(sequences)]
+        return {"input_ids": ids, "attention_mask": mask}, ends, paths
+
+    def values(self, histories: Sequence[History]) -> NDArray[np.float64]:
+        """Values of histories, read where the reply begins; shape ``(N,)``.
+
+        Raises:
+            ValueError: The policy has no value head.
+        """
+        if self.net.value is None:
+            raise ValueError("the policy has no value head: make it with value_head=True")
+        values = np.empty(len(histories))
+        encoded = [each.token_ids for each in self.agent.encoder.histories(histories)]
+        with torch.no_grad():
+            for batch in batches_by_length([len(ids) for ids in encoded], self._batch_tokens):
+                prompts = [encoded[index] for index in batch]
+                inputs, ends, _ = self._choice_inputs(prompts, [((self.agent.pad_id,),)] * len(prompts))
+                last = tuple(torch.tensor(index, device=self.device) for index in zip(*ends, strict=True))
+                moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+                values[batch] = self.net(moved, last, last)[1].cpu().numpy()
+        return values
+
+
+def _placed(row: Row, episode: int, turn: int) -> Row:
+    return Row(episode, (turn,), row.token_ids, row.sampled, row.places, row.replies, row.chosen)

@@ -1,0 +1,268 @@
+"""Policy gradient on whole batches of trajectories: the part that GRPO, its turn-level relatives and PPO share.
+
+    loss = - sum_n w_n min(r_n A_n, clip(r_n, 1 - clip_low, 1 + clip_high) A_n) + kl_coef sum_n w_n KL_n
+
+over action tokens ``n`` (one a turn for a policy that chooses; see ``policy.py``), with ``r_n`` the ratio of the present
+policy to the one that sampled, ``A_n`` the advantage of the token's turn, and weights ``w_n`` that sum to 1. An algorithm
+says what the advantage of each turn is; nothing else.
+
+Old log-probabilities are computed by the trainer, in the very forward passes of the first epoch, so that the ratio of
+the first minibatch is exactly 1; the gap to what the sampler recorded is logged.
+"""
+
+import random
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentgym_prm.algos.core import Metrics, Trainer, TrainerConfig, averaged
+from agentgym_prm.algos.losses import (
+    KL_ESTIMATORS,
+    LOSS_LEVELS,
+    clipped_surrogate,
+    clipped_value_loss,
+    kl_penalty,
+    loss_weights,
+)
+from agentgym_prm.algos.policy import Reading, Row
+from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.types import Trajectory
+
+with needs_extra("train"):
+    import torch
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyGradientConfig(TrainerConfig):
+    """Settings of algorithms with a clipped policy gradient."""
+
+    epochs: int = 1
+    """Passes over a batch."""
+    minibatches: int = 1
+    """Steps of the optimiser in a pass."""
+    clip_low: float = 0.2
+    """The ratio is clipped at 1 - clip_low ..."""
+    clip_high: float = 0.2
+    """... and at 1 + clip_high; larger than clip_low lets unlikely actions grow (arXiv:2503.14476)."""
+    kl_coef: float = 0.0
+    """Weight of the divergence from the reference, the policy that training started from."""
+    kl_estimator: str = "k3"
+    """How it is estimated from one sample: k1, k2 or k3 (see losses.kl_penalty)."""
+    loss_level: str = "sequence"
+    """Mean over each trajectory's tokens, then over trajectories (sequence); or over all tokens of a batch (token)."""
+    entropy_coef: float = 0.0
+    """Weight of an entropy bonus."""
+    recompute_logprobs: bool = True
+    """Compute old log-probabilities in the trainer; otherwise those that the sampler recorded are taken."""
+    skip_uniform: bool = True
+    """Leave out trajectories all of whose advantages are 0, as in groups without variance (arXiv:2503.14476)."""
+
+    def __post_init__(self) -> None:
+        TrainerConfig.__post_init__(self)
+        for name in ("epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("kl_coef", "entropy_coef"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
+            raise ValueError(
+                f"clip_low must be in (0, 1] and clip_high above 0, got {self.clip_low} and {self.clip_high}"
+            )
+        if self.kl_estimator not in KL_ESTIMATORS:
+            raise UnknownNameError.of("KL estimator", self.kl_estimator, KL_ESTIMATORS)
+        if self.loss_level not in LOSS_LEVELS:
+            raise UnknownNameError.of("loss level", self.loss_level, LOSS_LEVELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is learned for each action token of each row: lists of arrays, one array a row, one number a token."""
+
+    advantages: list[Floats]
+    returns: list[Floats] | None = None
+    """What the values should be, if there are values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A row's action tokens before the update: old log-probabilities, those of the reference, values and entropies."""
+
+    logprobs: Floats
+    reference: Floats | None
+    values: Floats | None
+
+
+class PolicyGradientTrainer(Trainer):
+    """Clipped policy gradient; a subclass writes ``advantages``, or ``targets`` if it needs values."""
+
+    config: Any
+
+    @abstractmethod
+    def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats]:
+        """The advantage of each turn of each trajectory, arrays of shape ``(S_b,)``; groups have the same seed."""
+
+    def targets(
+        self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]
+    ) -> Targets:
+        """The advantage of each action token: that of its turn."""
+        turns = self.advantages(trajectories)
+        return Targets([turns[row.episode][list(row.turns)] for row in rows])
+
+    def update(self, trajectories: list[Trajectory]) -> Metrics:
+        kept = self.kept(trajectories)
+        if not kept:
+            return {"rollout/trained_share": 0.0}
+        rows = self.policy.rows(kept)
+        plan = self.plan(rows)
+        recorded = self._record(rows, plan[0])
+        targets = self.targets(kept, rows, recorded)
+        weights = self._weights_of(rows)
+        steps = []
+        for epoch in plan:
+            for minibatch in epoch:
+                steps.append(self.step(self._losses(rows, minibatch, recorded, targets, weights)))
+        read = self._flat([each.logprobs for each in recorded])
+        sampled = self._flat([np.array(row.sampled) for row in rows])
+        advantages = self._flat(targets.advantages)
+        return {
+            "rollout/trained_share": len(kept) / len(trajectories),
+            "train/action_tokens": len(read),
+            "train/places": sum(map(len, rows)),
+            "sampler/logprob_gap": float(np.abs(read - sampled).mean()),
+            "sampler/logprob_gap_max": float(np.abs(read - sampled).max()),
+            "policy/advantage_std": float(advantages.std()),
+            **averaged(steps),
+        }
+
+    def kept(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+        """The trajectories that there is something to learn from."""
+        if not self.config.skip_uniform:
+            return trajectories
+        turns = self.advantages(trajectories)
+        return [each for each, advantages in zip(trajectories, turns, strict=True) if np.any(advantages)]
+
+    def plan(self, rows: Sequence[Row]) -> list[list[list[int]]]:
+        """For each epoch its minibatches, as indices of rows: random parts of similar size."""
+        plan = []
+        for epoch in range(self.config.epochs):
+            order = list(range(len(rows)))
+            random.Random(f"{self.config.seed}/{self.done}/{epoch}").shuffle(order)
+            count = min(self.config.minibatches, len(rows))
+            plan.append([order[number::count] for number in range(count)])
+        return plan
+
+    # --- what was before the update ---
+
+    def _record(self, rows: Sequence[Row], epoch: Sequence[Sequence[int]]) -> list[Recorded]:
+        """Read all rows as the first epoch will: the same rows in the same forward passes."""
+        own = [index for minibatch in epoch for index in self.processes.share(minibatch)]
+        needs_reading = self.config.recompute_logprobs or self.policy.net.value is not None
+        before: dict[int, Reading] = {}
+        if needs_reading:
+            for minibatch in epoch:
+                share = self.processes.share(minibatch)
+                before |= zip(share, self.policy.read_all([rows[index] for index in share]), strict=True)
+        reference: dict[int, Reading] = {}
+        if self.config.kl_coef > 0:
+            with self.policy.as_reference():
+                reference = dict(zip(own, self.policy.read_all([rows[index] for index in own]), strict=True))
+        parts = [(index, self._recorded(rows[index], before.get(index), reference.get(index))) for index in own]
+        known = dict(self.processes.gather(parts))
+        return [known[index] for index in range(len(rows))]
+
+    def _recorded(self, row: Row, before: Reading | None, reference: Reading | None) -> Recorded:
+        sampled = np.array(row.sampled)
+        recompute = before is not None and self.config.recompute_logprobs
+        return Recorded(
+            logprobs=_floats(before.logprobs_N) if before is not None and recompute else sampled,
+            reference=_floats(reference.logprobs_N) if reference is not None else None,
+            values=_floats(before.values_N) if before is not None and before.values_N is not None else None,
+        )
+
+    def _weights_of(self, rows: Sequence[Row]) -> list[Floats]:
+        """The weight of each action token; over a minibatch they sum to 1, on average."""
+        sizes = [len(row.turns) for row in rows]
+        episodes = np.repeat([row.episode for row in rows], sizes)
+        flat = loss_weights(episodes, level=self.config.loss_level) * min(self.config.minibatches, len(rows))
+        return np.split(flat, np.cumsum(sizes)[:-1])
+
+    # --- the loss ---
+
+    def _losses(
+        self,
+        rows: Sequence[Row],
+        minibatch: Sequence[int],
+        recorded: Sequence[Recorded],
+        targets: Targets,
+        weights: Sequence[Floats],
+    ) -> Iterator[tuple[torch.Tensor, Metrics]]:
+        """The loss of each forward pass of a minibatch."""
+        share = self.processes.share(minibatch)
+        for batch in self.policy.batches([rows[index] for index in share]):
+            chosen = [share[place] for place in batch]
+            reading = self.policy.read([rows[index] for index in chosen])
+            yield self._loss(reading, chosen, recorded, targets, weights)
+
+    def _loss(
+        self,
+        reading: Reading,
+        chosen: Sequence[int],
+        recorded: Sequence[Recorded],
+        targets: Targets,
+        weights: Sequence[Floats],
+    ) -> tuple[torch.Tensor, Metrics]:
+        config, device = self.config, reading.logprobs_N.device
+
+        def column(arrays: Sequence[Floats | None]) -> torch.Tensor:
+            flat = np.concatenate([arrays[index] for index in chosen])
+            return torch.from_numpy(flat.astype(np.float32)).to(device)
+
+        weights_N = column(weights)
+        loss, metrics = clipped_surrogate(
+            reading.logprobs_N,
+            column([each.logprobs for each in recorded]),
+            column(targets.advantages),
+            weights_N,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+        )
+        metrics["policy/entropy"] = float((reading.entropies_N.detach() * weights_N).sum())
+        if config.entropy_coef > 0:
+            loss = loss - config.entropy_coef * (reading.entropies_N * weights_N).sum()
+        if config.kl_coef > 0:
+            reference_N = column([each.reference for each in recorded])
+            kl = (kl_penalty(reading.logprobs_N, reference_N, estimator=config.kl_estimator) * weights_N).sum()
+            metrics["policy/kl"] = float(kl.detach())
+            if self.kl_in_loss:
+                loss = loss + config.kl_coef * kl
+        if targets.returns is not None and reading.values_N is not None:
+            error = clipped_value_loss(
+                reading.values_N,
+                column([each.values for each in recorded]),
+                column(targets.returns),
+                weights_N,
+                clip=config.value_clip,
+            )
+            metrics["value/loss"] = float(error.detach())
+            loss = loss + config.value_coef * error
+        return loss, metrics
+
+    @property
+    def kl_in_loss(self) -> bool:
+        """Whether the divergence from the reference is part of the loss (PPO puts it into the rewards)."""
+        return True
+
+    @staticmethod
+    def _flat(arrays: Sequence[Floats]) -> Floats:
+        return np.concatenate(arrays)
+
+
+def _floats(tensor: torch.Tensor) -> Floats:
+    return tensor.double().numpy()

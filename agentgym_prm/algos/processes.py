@@ -1,0 +1,68 @@
+"""Several processes that train one model, as ``accelerate launch`` starts them.
+
+Every process does the same, except that each plays its own share of the episodes and reads its own share of the rows.
+Episodes and readings are exchanged and gradients are summed, so that all processes hold the same weights, and the
+result is that of one process up to the order in which floating-point numbers are added.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentgym_prm.errors import needs_extra
+
+with needs_extra("train"):
+    import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many processes there are, and which one this is; ``rank`` counts from 0."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def launched(cls) -> "Processes":
+        """The processes that a launcher started (it sets ``WORLD_SIZE``), connected; else this one alone."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        with needs_extra("train"):
+            from accelerate import PartialState
+        state = PartialState()
+        return cls(int(state.process_index), int(state.num_processes))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of what all are to do together."""
+        return items[self.rank :: self.count]
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, those of the first one first."""
+        if self.count == 1:
+            return list(items)
+        gathered: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(gathered, list(items))
+        return [item for part in gathered for item in part]
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes; one that is missing counts as 0."""
+        if self.count == 1:
+            return
+        parameters = list(parameters)
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters if parameter.grad is not None])
+        torch.distributed.all_reduce(flat)
+        start = 0
+        for parameter in parameters:
+            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
