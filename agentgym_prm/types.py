@@ -203,6 +203,18 @@ class Trajectory:
             episode=self.episode,
         )
 
+    def final_history(self) -> History:
+        """What an agent would know after the last step, admissible commands excepted: they are not recorded."""
+        return History(
+            task=self.task,
+            observation=self.final_observation,
+            steps=self.steps,
+            task_id=self.task_id,
+            task_type=self.task_type,
+            seed=self.seed,
+            episode=self.episode,
+        )
+
     def histories(self) -> tuple[History, ...]:
         """What the agent knew at each step: one history a step, without ``expert_action``."""
         return tuple(self.history(turn) for turn in range(len(self.steps)))

@@ -351,7 +351,7 @@ class Trainer(ABC):
     def _warn(self, metrics: Metrics) -> None:
         bands = {
             "sampler/logprob_gap": (self.config.warn_gap, "sampler and trainer disagree about what was sampled"),
-            "policy/kl_old": (self.config.warn_kl, "an update moves the policy far: lower the learning rate or epochs"),
+            "policy/approx_kl": (self.config.warn_kl, "an update moves the policy far: lower the learning rate or epochs"),
             "policy/clip_fraction": (self.config.warn_clip, "most of an update is clipped: lower the learning rate"),
         }
         for name, (highest, meaning) in bands.items():

@@ -10,25 +10,25 @@ usual (there 64 and 0.04). ``scale="none"`` leaves the standard deviation out, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from agentgym_prm.algos.advantages import SCALES, group_relative
+from agentgym_prm.algos.advantages import Scale, group_relative
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.types import Trajectory
 
-REWARDS: Final = ("outcome", "merged")
+Rewards = Literal["outcome", "merged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GRPOConfig(PolicyGradientConfig):
     """Settings of GRPO."""
 
-    rewards: str = "outcome"
+    rewards: Rewards = "outcome"
     """outcome (GRPO-OR), or merged: outcome and process rewards summed (GRPO-MR)."""
-    scale: str = "group"
+    scale: Scale = "group"
     """What a reward less its group's mean is divided by: the standard deviation of group or batch, or none."""
 
     def __post_init__(self) -> None:
@@ -38,23 +38,23 @@ class GRPOConfig(PolicyGradientConfig):
 
 
 def check_rewards(name: str) -> None:
-    """Refuse what is not one of ``REWARDS``."""
-    if name not in REWARDS:
-        raise UnknownNameError.of("kind of rewards", name, REWARDS)
+    """Refuse what is not one of ``Rewards``."""
+    if name not in get_args(Rewards):
+        raise UnknownNameError.of("kind of rewards", name, get_args(Rewards))
 
 
 def check_scale(name: str) -> None:
-    """Refuse what is not one of ``SCALES``."""
-    if name not in SCALES:
-        raise UnknownNameError.of("scale", name, SCALES)
+    """Refuse what is not one of ``Scale``."""
+    if name not in get_args(Scale):
+        raise UnknownNameError.of("scale", name, get_args(Scale))
 
 
-def groups_of(trajectories: Sequence[Trajectory]) -> Floats:
+def groups_of(trajectories: Sequence[Trajectory]) -> list[int]:
     """Which trajectories belong together: those of one seed, which is one task; shape ``(B,)``."""
-    return np.array([trajectory.seed for trajectory in trajectories])
+    return [trajectory.seed for trajectory in trajectories]
 
 
-def total(trajectory: Trajectory, rewards: str) -> float:
+def total(trajectory: Trajectory, rewards: Rewards) -> float:
     """The reward of a whole trajectory: its outcome, or that and its process rewards."""
     return trajectory.outcome if rewards == "outcome" else sum(step.reward for step in trajectory.steps)
 

@@ -14,20 +14,13 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentgym_prm.algos.core import Metrics, Trainer, TrainerConfig, averaged
-from agentgym_prm.algos.losses import (
-    KL_ESTIMATORS,
-    LOSS_LEVELS,
-    clipped_surrogate,
-    clipped_value_loss,
-    kl_penalty,
-    loss_weights,
-)
+from agentgym_prm.algos.losses import Estimator, clipped_surrogate, clipped_value_loss, kl_penalty, loss_weights
 from agentgym_prm.algos.policy import Reading, Row
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.types import Trajectory
@@ -36,6 +29,7 @@ with needs_extra("train"):
     import torch
 
 Floats = NDArray[np.float64]
+LossLevel = Literal["sequence", "token"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +46,9 @@ class PolicyGradientConfig(TrainerConfig):
     """... and at 1 + clip_high; larger than clip_low lets unlikely actions grow (arXiv:2503.14476)."""
     kl_coef: float = 0.0
     """Weight of the divergence from the reference, the policy that training started from."""
-    kl_estimator: str = "k3"
+    kl_estimator: Estimator = "k3"
     """How it is estimated from one sample: k1, k2 or k3 (see losses.kl_penalty)."""
-    loss_level: str = "sequence"
+    loss_level: LossLevel = "sequence"
     """Mean over each trajectory's tokens, then over trajectories (sequence); or over all tokens of a batch (token)."""
     entropy_coef: float = 0.0
     """Weight of an entropy bonus."""
@@ -75,10 +69,10 @@ class PolicyGradientConfig(TrainerConfig):
             raise ValueError(
                 f"clip_low must be in (0, 1] and clip_high above 0, got {self.clip_low} and {self.clip_high}"
             )
-        if self.kl_estimator not in KL_ESTIMATORS:
-            raise UnknownNameError.of("KL estimator", self.kl_estimator, KL_ESTIMATORS)
-        if self.loss_level not in LOSS_LEVELS:
-            raise UnknownNameError.of("loss level", self.loss_level, LOSS_LEVELS)
+        if self.kl_estimator not in get_args(Estimator):
+            raise UnknownNameError.of("KL estimator", self.kl_estimator, get_args(Estimator))
+        if self.loss_level not in get_args(LossLevel):
+            raise UnknownNameError.of("loss level", self.loss_level, get_args(LossLevel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +183,9 @@ class PolicyGradientTrainer(Trainer):
     def _weights_of(self, rows: Sequence[Row]) -> list[Floats]:
         """The weight of each action token; over a minibatch they sum to 1, on average."""
         sizes = [len(row.turns) for row in rows]
-        episodes = np.repeat([row.episode for row in rows], sizes)
+        episodes = torch.from_numpy(np.repeat([row.episode for row in rows], sizes))
         flat = loss_weights(episodes, level=self.config.loss_level) * min(self.config.minibatches, len(rows))
-        return np.split(flat, np.cumsum(sizes)[:-1])
+        return [_floats(part) for part in flat.split(sizes)]
 
     # --- the loss ---
 
@@ -225,7 +219,7 @@ class PolicyGradientTrainer(Trainer):
             return torch.from_numpy(flat.astype(np.float32)).to(device)
 
         weights_N = column(weights)
-        loss, metrics = clipped_surrogate(
+        loss, measured = clipped_surrogate(
             reading.logprobs_N,
             column([each.logprobs for each in recorded]),
             column(targets.advantages),
@@ -233,6 +227,7 @@ class PolicyGradientTrainer(Trainer):
             clip_low=config.clip_low,
             clip_high=config.clip_high,
         )
+        metrics = {name: float(value) for name, value in measured.items()}
         metrics["policy/entropy"] = float((reading.entropies_N.detach() * weights_N).sum())
         if config.entropy_coef > 0:
             loss = loss - config.entropy_coef * (reading.entropies_N * weights_N).sum()
@@ -243,14 +238,14 @@ class PolicyGradientTrainer(Trainer):
             if self.kl_in_loss:
                 loss = loss + config.kl_coef * kl
         if targets.returns is not None and reading.values_N is not None:
-            error = clipped_value_loss(
+            error, measured = clipped_value_loss(
                 reading.values_N,
                 column([each.values for each in recorded]),
                 column(targets.returns),
                 weights_N,
                 clip=config.value_clip,
             )
-            metrics["value/loss"] = float(error.detach())
+            metrics |= {"value/loss": float(error.detach())} | {name: float(value) for name, value in measured.items()}
             loss = loss + config.value_coef * error
         return loss, metrics
 

@@ -14,7 +14,7 @@ the task, so a truncated episode ends with value 0 unless ``bootstrap_truncated`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from agentgym_prm.algos.core import Metrics
 from agentgym_prm.algos.policy import Policy, Row
 from agentgym_prm.algos.policy_gradient import (
     Floats,
+    LossLevel,
     PolicyGradientConfig,
     PolicyGradientTrainer,
     Recorded,
@@ -31,7 +32,7 @@ from agentgym_prm.algos.policy_gradient import (
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.types import Trajectory
 
-DISCOUNTS: Final = ("turn", "token")
+Discount = Literal["turn", "token"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class PPOConfig(PolicyGradientConfig):
     """Passes over a batch."""
     minibatches: int = 4
     """Steps of the optimiser in a pass."""
-    loss_level: str = "token"
+    loss_level: LossLevel = "token"
     """token: mean over all action tokens; sequence: over each trajectory's first."""
     skip_uniform: bool = False
     """Has no effect: a trajectory of advantage 0 still teaches values."""
@@ -54,7 +55,7 @@ class PPOConfig(PolicyGradientConfig):
     """Discount."""
     lam: float = 0.95
     """GAE's lambda: 1 takes the return less the value, 0 one step."""
-    discount: str = "turn"
+    discount: Discount = "turn"
     """What gamma and lambda count: each turn, or each token."""
     whiten_advantages: bool = True
     """Shift and scale a batch's advantages to mean 0 and standard deviation 1."""
@@ -70,8 +71,8 @@ class PPOConfig(PolicyGradientConfig):
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.discount not in DISCOUNTS:
-            raise UnknownNameError.of("discount", self.discount, DISCOUNTS)
+        if self.discount not in get_args(Discount):
+            raise UnknownNameError.of("discount", self.discount, get_args(Discount))
         if self.value_coef < 0 or (self.value_clip is not None and self.value_clip <= 0):
             raise ValueError(
                 f"value_coef must be at least 0 and value_clip above 0 or None, got {self.value_coef} and "

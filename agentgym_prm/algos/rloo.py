@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from agentgym_prm.algos.advantages import rloo
-from agentgym_prm.algos.grpo import check_rewards, groups_of, total
+from agentgym_prm.algos.grpo import Rewards, check_rewards, groups_of, total
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.types import Trajectory
 
@@ -22,7 +22,7 @@ from agentgym_prm.types import Trajectory
 class RLOOConfig(PolicyGradientConfig):
     """Settings of RLOO."""
 
-    rewards: str = "outcome"
+    rewards: Rewards = "outcome"
     """outcome, or merged: outcome and process rewards summed."""
 
     def __post_init__(self) -> None:
