@@ -192,20 +192,20 @@ def test_at_ratio_1_the_gradient_is_minus_advantage_times_weight():
 
 
 def test_the_clip_stops_the_gradient_where_the_ratio_has_moved_far_enough_and_only_there():
-    """Ratios .7, .9, 1.1, 1.3 with clip .2; advantages 1, then -1. Clipped: 1.3 going up, .7 going down."""
-    ratios = double(0.7, 0.9, 1.1, 1.3, 0.7, 0.9, 1.1, 1.3)
+    """Ratios .7, .9, 1.1, 1.4 with clip .2; advantages 1, then -1. Clipped: 1.4 going up, .7 going down."""
+    ratios = double(0.7, 0.9, 1.1, 1.4, 0.7, 0.9, 1.1, 1.4)
     advantages = double(1, 1, 1, 1, -1, -1, -1, -1)
     weights = torch.full((8,), 0.125, dtype=torch.float64)
     loss, metrics, gradient = surrogate(ratios.log(), advantages, weights)
     # The gradient of ratio by log-probability is the ratio.
-    expected = [-0.7, -0.9, -1.1, 0, 0, 0.9, 1.1, 1.3]
+    expected = [-0.7, -0.9, -1.1, 0, 0, 0.9, 1.1, 1.4]
     assert (8 * gradient).tolist() == pytest.approx(expected, abs=1e-12)
     assert [g == 0 for g in gradient.tolist()] == [e == 0 for e in expected]
-    # -(.7 + .9 + 1.1 + 1.2) / 8 + (.8 + .9 + 1.1 + 1.3) / 8
-    assert loss == pytest.approx((-3.9 + 4.1) / 8)
+    # -(.7 + .9 + 1.1 + 1.2) / 8 + (.8 + .9 + 1.1 + 1.4) / 8
+    assert loss == pytest.approx((-3.9 + 4.2) / 8)
     assert metrics["policy/clip_fraction"] == 0.25
-    assert metrics["policy/ratio_max"] == pytest.approx(1.3)
-    k3 = sum(r - 1 - math.log(r) for r in (0.7, 0.9, 1.1, 1.3)) / 4
+    assert metrics["policy/ratio_max"] == pytest.approx(1.4)
+    k3 = sum(r - 1 - math.log(r) for r in (0.7, 0.9, 1.1, 1.4)) / 4
     assert metrics["policy/approx_kl"] == pytest.approx(k3)
 
 
