@@ -259,7 +259,8 @@ def gae(
             raise ValueError(f"turn_T must be {len(rewards_T)} numbers that never fall, got {turn_T.tolist()}")
         ends_T[:-1] = np.diff(turn_T) > 0
     gamma_T, lam_T = np.where(ends_T, gamma, 1.0), np.where(ends_T, lam, 1.0)
-    errors_T = rewards_T + gamma_T * np.append(values_T[1:], bootstrap)[: len(values_T)] - values_T
+    following_T = _finite(np.append(values_T[1:], bootstrap), "values and bootstrap")[: len(values_T)]
+    errors_T = rewards_T + gamma_T * following_T - values_T
     advantages_T = np.empty(len(rewards_T))
     following = 0.0
     for token in range(len(rewards_T) - 1, -1, -1):

@@ -181,9 +181,9 @@ def kl_penalty(logprobs_N: torch.Tensor, reference_N: torch.Tensor, *, estimator
     With ``d = log policy - log reference``: ``k1 = d``; ``k2 = d**2 / 2``; ``k3 = exp(-d) - 1 + d``.
 
     As *values*: ``k1`` and ``k3`` have the KL as their expectation, and ``k3`` is never negative; ``k2`` is biased.
-    As *losses* on tokens of the policy itself, differentiated: the gradient of ``k1`` has expectation 0, so it penalises
-    nothing and belongs into the reward; that of ``k2`` has the gradient of KL(policy, reference); that of ``k3`` has
-    the gradient of the reverse, KL(reference, policy), which agrees with it near the reference. GRPO uses ``k3``.
+    As *losses* on tokens of the policy itself: the gradient of ``k1`` has expectation 0, so it penalises nothing and
+    belongs into the reward; that of ``k2`` has the gradient of KL(policy, reference); that of ``k3`` has the gradient
+    of the reverse, KL(reference, policy), which agrees with it near the reference. GRPO uses ``k3``.
 
     Args:
         logprobs_N: Log-probabilities under the policy, shape ``(N,)``.
