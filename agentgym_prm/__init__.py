@@ -10,7 +10,10 @@ from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, RandomAgen
 from agentgym_prm.envs import ENV_IDS, register_envs
 from agentgym_prm.envs.core import TextEnv, TextSpace, TextVectorEnv
 from agentgym_prm.evaluate import EvalReport, evaluate
-from agentgym_prm.rewards.core import FunctionScorer, RandomScorer, StepScorer
+from agentgym_prm.rewards.core import FunctionScorer, RandomScorer, RewardTerm, StepScorer, Weighted
+from agentgym_prm.rewards.rubric import Rubric
+from agentgym_prm.rewards.shaping import Shaping
+from agentgym_prm.rewards.wrappers import StepReward, VectorStepReward, rewarded
 from agentgym_prm.rollout import collect
 from agentgym_prm.types import Action, History, InfoKey, Step, Trajectory
 from agentgym_prm.version import __version__
@@ -30,16 +33,23 @@ __all__ = [
     "RandomAgent",
     "RandomScorer",
     "ReplayAgent",
+    "RewardTerm",
+    "Rubric",
+    "Shaping",
     "Step",
+    "StepReward",
     "StepScorer",
     "Switch",
     "TextEnv",
     "TextSpace",
     "TextVectorEnv",
     "Trajectory",
+    "VectorStepReward",
+    "Weighted",
     "__version__",
     "collect",
     "evaluate",
+    "rewarded",
 ]
 
 register_envs()

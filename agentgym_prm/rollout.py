@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.envs.core import finished_step, opening_history, slot_infos
 from agentgym_prm.errors import StoreError
+from agentgym_prm.rewards.core import OUTCOME, reward_parts, rewarded_step
+from agentgym_prm.rewards.wrappers import announce
 from agentgym_prm.store import TrajectoryWriter, read_trajectories
-from agentgym_prm.types import History, InfoKey, Step, Trajectory
+from agentgym_prm.types import Action, History, Step, Trajectory
 
 NO_OP: Final = ""
-_IN_HISTORY: Final = {InfoKey.TASK, InfoKey.TASK_ID, InfoKey.TASK_TYPE, InfoKey.ADMISSIBLE_COMMANDS, InfoKey.STEPS}
-"""Keys of ``info`` that a trajectory keeps elsewhere, so ``Step.info`` leaves them out."""
 
 
 def collect(
@@ -31,6 +32,7 @@ def collect(
     envs: VectorEnv[Any, Any, Any],
     seeds: Sequence[int],
     *,
+    numbers: Sequence[int] | None = None,
     path: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -39,9 +41,9 @@ def collect(
 
     Arguments and errors are those of ``stream``; episodes that ``path`` already holds are returned with the others.
     """
-    seeds = [int(seed) for seed in seeds]
-    done = {t.episode: t for t in _stored(path, seeds)} if resume else {}
-    done |= {t.episode: t for t in stream(agent, envs, seeds, path=path, resume=resume, progress=progress)}
+    done = {t.episode: t for t in _stored(path, _numbered(seeds, numbers))} if resume else {}
+    playing = stream(agent, envs, seeds, numbers=numbers, path=path, resume=resume, progress=progress)
+    done |= {trajectory.episode: trajectory for trajectory in playing}
     return [done[episode] for episode in sorted(done)]
 
 
@@ -50,6 +52,7 @@ def stream(
     envs: VectorEnv[Any, Any, Any],
     seeds: Sequence[int],
     *,
+    numbers: Sequence[int] | None = None,
     path: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -60,8 +63,10 @@ def stream(
         agent: Who plays.
         envs: A vectorised text environment without autoreset: ``gym.make_vec(id, num_envs=N)``, or Gymnasium's Sync and
             Async ones with ``autoreset_mode=AutoresetMode.DISABLED``. Not closed here.
-        seeds: Episode ``i`` is played with ``seeds[i]``, an integer from 0 on; a seed may occur several times (a group
-            of rollouts of one task), the agent then sees another ``History.episode``.
+        seeds: One for each episode, integers from 0 on; a seed may occur several times (a group of rollouts of one
+            task), the agent then sees another ``History.episode``.
+        numbers: The episode number of each seed, distinct; by default 0, 1, 2, …. An agent's draws depend on seed and
+            number, so a trainer counts on from batch to batch, and several processes can share one batch.
         path: JSONL file that each finished episode is appended to before it is yielded.
         resume: Continue ``path``: episodes in it are neither played again nor yielded.
         progress: Show a bar with rate and time left on standard error, if that is a terminal.
@@ -69,34 +74,47 @@ def stream(
     Raises (when the first episode is asked for):
         FileExistsError: ``path`` has content and ``resume`` is false.
         StoreError: ``path`` holds episodes of another run, or one twice.
-        ValueError: ``envs`` resets by itself.
+        ValueError: ``envs`` resets by itself; ``numbers`` repeat, or are not one for each seed; a wrapper outside of a
+            step reward changed the reward.
     """
     if envs.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
         raise ValueError(
             "collecting needs autoreset off, else an action is lost per episode: pass "
             f"autoreset_mode=AutoresetMode.DISABLED (got {envs.metadata.get('autoreset_mode')})"
         )
-    seeds = [int(seed) for seed in seeds]
-    done = {trajectory.episode for trajectory in _stored(path, seeds)} if resume else set()
-    pending = deque(episode for episode in range(len(seeds)) if episode not in done)
+    plan = _numbered(seeds, numbers)
+    done = {trajectory.episode for trajectory in _stored(path, plan)} if resume else set()
+    pending = deque((episode, seed) for episode, seed in plan.items() if episode not in done)
     if not pending:
         return
     with ExitStack() as stack:
         writer = stack.enter_context(TrajectoryWriter(path, resume=resume)) if path is not None else None
         bar = stack.enter_context(
             tqdm(
-                total=len(seeds), initial=len(done), unit="episode", desc=agent.name, disable=None if progress else True
+                total=len(plan), initial=len(done), unit="episode", desc=agent.name, disable=None if progress else True
             )
         )
-        for trajectory in _play(agent, envs, seeds, pending):
+        for trajectory in _play(agent, envs, pending):
             if writer is not None:
                 writer.write(trajectory)
             bar.update()
             yield trajectory
 
 
-def _stored(path: str | Path | None, seeds: Sequence[int]) -> Iterator[Trajectory]:
-    """The episodes that an earlier run left in ``path``, checked against ``seeds``."""
+def _numbered(seeds: Sequence[int], numbers: Sequence[int] | None) -> dict[int, int]:
+    """The seed of each episode, by its number, in the order in which they are to be played."""
+    seeds = [int(seed) for seed in seeds]
+    numbers = range(len(seeds)) if numbers is None else [int(number) for number in numbers]
+    if len(numbers) != len(seeds) or len(set(numbers)) != len(numbers) or min(numbers, default=0) < 0:
+        raise ValueError(
+            f"numbers must be {len(seeds)} distinct integers from 0 on, one for each seed, "
+            f"got {len(numbers)}, {len(set(numbers))} of them distinct: {list(numbers)!r:.80}"
+        )
+    return dict(zip(numbers, seeds, strict=True))
+
+
+def _stored(path: str | Path | None, plan: Mapping[int, int]) -> Iterator[Trajectory]:
+    """The episodes that an earlier run left in ``path``, checked against the seeds of ``plan``."""
     if path is None or not Path(path).exists():
         return
     seen = set()
@@ -105,41 +123,41 @@ def _stored(path: str | Path | None, seeds: Sequence[int]) -> Iterator[Trajector
         if episode in seen:
             raise StoreError(f"{path} holds episode {episode} twice: did two processes write to it?")
         seen.add(episode)
-        if not 0 <= episode < len(seeds) or seeds[episode] != trajectory.seed:
-            here = f"seed {seeds[episode]} here" if 0 <= episode < len(seeds) else f"one of {len(seeds)} here"
+        if plan.get(episode) != trajectory.seed:
+            here = f"seed {plan[episode]} here" if episode in plan else f"it is none of the {len(plan)} here"
             raise StoreError(f"{path} belongs to another run: episode {episode} has seed {trajectory.seed}, but {here}")
         yield trajectory
 
 
-def _play(
-    agent: Agent, envs: VectorEnv[Any, Any, Any], seeds: Sequence[int], pending: deque[int]
-) -> Iterator[Trajectory]:
+def _play(agent: Agent, envs: VectorEnv[Any, Any, Any], pending: deque[tuple[int, int]]) -> Iterator[Trajectory]:
     """Yield each episode as it ends, until none is pending or running."""
-    running = _start(envs, np.ones(envs.num_envs, dtype=np.bool_), seeds, pending)
+    running = _start(envs, np.ones(envs.num_envs, dtype=np.bool_), pending)
     while running:
         slots = sorted(running)
         actions = dict(zip(slots, agent.act([running[slot] for slot in slots]), strict=True))
         commands = [actions[slot].command if slot in actions else NO_OP for slot in range(envs.num_envs)]
+        announce(envs, actions)
         observations, rewards, terminated, truncated, infos = envs.step(commands)
         finished = terminated | truncated
         for slot, info in zip(slots, slot_infos(infos, slots), strict=True):
             history = running[slot]
-            step = Step(
-                observation=history.observation,
-                admissible_commands=history.admissible_commands,
-                action=actions[slot],
-                outcome_reward=float(rewards[slot]),
-                terminated=bool(terminated[slot]),
-                truncated=bool(truncated[slot]),
-                info={key: _json_like(value) for key, value in info.items() if key not in _IN_HISTORY},
-            )
+            step = _step(history, actions[slot], float(rewards[slot]), terminated[slot], truncated[slot], info)
             if finished[slot]:
                 del running[slot]
                 yield _trajectory(history, step, observations[slot])
             else:
                 running[slot] = history.after(step, observations[slot], info)
         if finished.any():
-            running |= _start(envs, finished, seeds, pending)
+            running |= _start(envs, finished, pending)
+
+
+def _step(
+    history: History, action: Action, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
+) -> Step:
+    """The finished turn, with the environment's own reward kept apart from what reward wrappers added."""
+    terms, info = reward_parts(reward, info)
+    step = finished_step(history, action, reward=terms[OUTCOME], terminated=terminated, truncated=truncated, info=info)
+    return rewarded_step(step, terms) if len(terms) > 1 else step
 
 
 def _trajectory(history: History, last: Step, final_observation: str) -> Trajectory:
@@ -155,57 +173,16 @@ def _trajectory(history: History, last: Step, final_observation: str) -> Traject
 
 
 def _start(
-    envs: VectorEnv[Any, Any, Any], mask: NDArray[np.bool_], seeds: Sequence[int], pending: deque[int]
+    envs: VectorEnv[Any, Any, Any], mask: NDArray[np.bool_], pending: deque[tuple[int, int]]
 ) -> dict[int, History]:
     """Reset the marked slots, give each the next pending episode while there are any, and return these by slot."""
     episodes: dict[int, int] = {}
-    slot_seeds: Any = [seeds[0]] * envs.num_envs  # Gymnasium types it as one int, its implementations take a list
+    slot_seeds: Any = [0] * envs.num_envs  # Gymnasium types it as one int, its implementations take a list
     for slot in np.flatnonzero(mask).tolist():
         if pending:
-            episodes[slot] = pending.popleft()
-            slot_seeds[slot] = seeds[episodes[slot]]
+            episodes[slot], slot_seeds[slot] = pending.popleft()
     observations, infos = envs.reset(seed=slot_seeds, options={"reset_mask": mask})
-    started = {}
-    for (slot, episode), info in zip(episodes.items(), slot_infos(infos, list(episodes)), strict=True):
-        started[slot] = History(
-            task=info.get(InfoKey.TASK, ""),
-            observation=observations[slot],
-            admissible_commands=tuple(info.get(InfoKey.ADMISSIBLE_COMMANDS, ())),
-            task_id=info.get(InfoKey.TASK_ID, ""),
-            task_type=info.get(InfoKey.TASK_TYPE, ""),
-            seed=slot_seeds[slot],
-            episode=episode,
-            expert_action=info.get(InfoKey.EXPERT_ACTION),
-        )
-    return started
-
-
-def slot_infos(infos: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:
-    """The ``info`` of each of ``slots``, taken out of a vectorised environment's ``infos``, as plain JSON-like values.
-
-    A key without a ``_key`` mask beside it, as some wrappers leave it, counts as present in every slot.
-    """
-    taken: list[dict[str, Any]] = [{} for _ in slots]
-    for key, values in infos.items():
-        if key.startswith("_"):
-            continue
-        mask = infos.get(f"_{key}")
-        if isinstance(values, Mapping):
-            column: Sequence[Any] = slot_infos(values, slots)
-        else:
-            column = [_plain(values[slot]) for slot in slots]
-        for info, slot, value in zip(taken, slots, column, strict=True):
-            if mask is None or mask[slot]:
-                info[key] = value
-    return taken
-
-
-def _json_like(value: Any) -> Any:
-    """Tuples as lists, so that a trajectory read back from a file equals the one that was written."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return {
+        slot: opening_history(observations[slot], info, seed=slot_seeds[slot], episode=episodes[slot])
+        for slot, info in zip(episodes, slot_infos(infos, list(episodes)), strict=True)
+    }

@@ -38,6 +38,10 @@ class InfoKey:
     """Commands given since ``reset``, ``int``."""
     EXPERT_ACTION: Final = "expert_action"
     """What the expert asked for with ``expert=`` would do now, ``str``; ``""`` when it has no answer."""
+    REWARD_TERMS: Final = "reward_terms"
+    """What the step's reward is the sum of, ``dict[str, float]``; only behind reward wrappers."""
+    ANSWERS: Final = "answers"
+    """Every accepted form of a question's answer, list of ``str``; only where a task is a question."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_a_file_of_another_run_is_refused(tmp_path):
     collect(RandomAgent(), scripted(1, cap=6), [0, 1], path=path)
     with pytest.raises(StoreError, match="episode 1 has seed 1, but seed 5 here"):
         collect(RandomAgent(), scripted(1, cap=6), [0, 5], path=path, resume=True)
-    with pytest.raises(StoreError, match="episode 1 has seed 1, but one of 1 here"):
+    with pytest.raises(StoreError, match="episode 1 has seed 1, but it is none of the 1 here"):
         collect(RandomAgent(), scripted(1, cap=6), [0], path=path, resume=True)
 
 

@@ -6,6 +6,9 @@ begins, and what a command does; seeding, task choice, ``info`` and misuse error
 ``TextVectorEnv`` steps many of them without processes: for engines that take microseconds, pipes would be the cost. It
 departs from Gymnasium's vector environments in one point only: it does not reset by itself. Finished slots are reset by
 the caller with ``options={"reset_mask": mask}`` (``AutoresetMode.DISABLED``), so no generated action is ever ignored.
+
+``opening_history`` and ``finished_step`` turn what an environment returns into the values that agents, reward terms and
+trajectory files share: rollouts and reward wrappers build theirs with them.
 """
 
 from abc import abstractmethod
@@ -20,9 +23,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.types import InfoKey
+from agentgym_prm.types import Action, History, InfoKey, Step
 
 MAX_TEXT_LENGTH: Final = 2**24
+_IN_HISTORY: Final = {InfoKey.TASK, InfoKey.TASK_ID, InfoKey.TASK_TYPE, InfoKey.ADMISSIBLE_COMMANDS, InfoKey.STEPS}
+"""Keys of ``info`` that a trajectory keeps elsewhere, so ``Step.info`` leaves them out."""
 
 
 class TextSpace(gym.Space[str]):
@@ -252,14 +257,14 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
             seed: One seed for each slot, or an ``int`` for ``seed, seed + 1, …``; ``None`` draws them.
             options: Shared by all slots, except ``"reset_mask"``: a bool array of shape ``(num_envs,)``.
         """
-        seeds = self._seeds(seed)
+        seeds = slot_seeds(seed, self.num_envs)
         options = dict(options or {})
         mask = self._checked_mask(options.pop("reset_mask", None))
         infos: list[dict[str, Any] | None] = [None] * self.num_envs
         for slot in np.flatnonzero(mask):
             self._observations[slot], infos[slot] = self.envs[slot].reset(seed=seeds[slot], options=options)
         self._finished[mask] = False
-        return tuple(self._observations), _gather(infos)
+        return tuple(self._observations), gather_infos(infos)
 
     def step(
         self, actions: Sequence[str]
@@ -290,7 +295,7 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
             if self.max_episode_steps is not None and env.steps >= self.max_episode_steps:
                 truncated[slot] = True
         self._finished = terminated | truncated
-        return tuple(self._observations), rewards, terminated, truncated, _gather(infos)
+        return tuple(self._observations), rewards, terminated, truncated, gather_infos(infos)
 
     def render(self) -> tuple[str | None, ...] | None:  # type: ignore[override]
         """The last observation of each slot, if made with ``render_mode="ansi"``."""
@@ -300,15 +305,6 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
         """Close every slot."""
         for env in self.envs:
             env.close()
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + slot for slot in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"seed must hold one seed for each of {self.num_envs} slots, got {len(seed)}")
-        return [None if one is None else int(one) for one in seed]
 
     def _checked_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
@@ -320,7 +316,18 @@ class TextVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray
         return mask
 
 
-def _gather(infos: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def slot_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """The seed of each slot: ``seed, seed + 1, …`` for a number, the given ones for a sequence, else none."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + slot for slot in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ValueError(f"seed must hold one seed for each of {num_envs} slots, got {len(seed)}")
+    return [None if one is None else int(one) for one in seed]
+
+
+def gather_infos(infos: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """One ``info`` for the whole batch, in Gymnasium's form: an array for each key and a ``_key`` mask beside it."""
     examples: dict[str, Any] = {}
     alike = True
@@ -342,3 +349,69 @@ def _gather(infos: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
         gathered[key] = np.fromiter(values, dtype=dtype, count=len(infos))
         gathered[f"_{key}"] = present
     return gathered
+
+
+def slot_infos(infos: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str, Any]]:
+    """The ``info`` of each of ``slots``, taken out of a vectorised environment's ``infos``, as plain JSON-like values.
+
+    The inverse of ``gather_infos``. A key without a ``_key`` mask beside it, as some wrappers leave it, counts as
+    present in every slot.
+    """
+    taken: list[dict[str, Any]] = [{} for _ in slots]
+    for key, values in infos.items():
+        if key.startswith("_"):
+            continue
+        mask = infos.get(f"_{key}")
+        if isinstance(values, Mapping):
+            column: Sequence[Any] = slot_infos(values, slots)
+        else:
+            column = [_plain(values[slot]) for slot in slots]
+        for info, slot, value in zip(taken, slots, column, strict=True):
+            if mask is None or mask[slot]:
+                info[key] = value
+    return taken
+
+
+def opening_history(observation: str, info: Mapping[str, Any], *, seed: int = 0, episode: int = 0) -> History:
+    """The history that an episode begins with, given what ``reset`` returned."""
+    return History(
+        task=info.get(InfoKey.TASK, ""),
+        observation=observation,
+        admissible_commands=tuple(info.get(InfoKey.ADMISSIBLE_COMMANDS, ())),
+        task_id=info.get(InfoKey.TASK_ID, ""),
+        task_type=info.get(InfoKey.TASK_TYPE, ""),
+        seed=seed,
+        episode=episode,
+        expert_action=info.get(InfoKey.EXPERT_ACTION),
+    )
+
+
+def finished_step(
+    history: History, action: Action, *, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
+) -> Step:
+    """The turn that ``action`` made after ``history``, given what ``step`` returned.
+
+    ``info`` is kept but for what the next step or the trajectory holds. A truncated episode has no next step, so there
+    the admissible commands of the state it was cut off in stay: a value of that state may depend on them.
+    """
+    elsewhere = _IN_HISTORY - {InfoKey.ADMISSIBLE_COMMANDS} if truncated and not terminated else _IN_HISTORY
+    return Step(
+        observation=history.observation,
+        admissible_commands=history.admissible_commands,
+        action=action,
+        outcome_reward=float(reward),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        info={key: _json_like(value) for key, value in info.items() if key not in elsewhere},
+    )
+
+
+def _json_like(value: Any) -> Any:
+    """Tuples as lists, so that a trajectory read back from a file equals the one that was written."""
+    return list(value) if isinstance(value, tuple) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, np.ndarray) else value
