@@ -1,11 +1,11 @@
 """The loop that all algorithms on trajectories share: collect, update, evaluate, checkpoint.
 
 An algorithm is a subclass with one method, ``update``: what it does with a batch of trajectories. This module owns
-what is the same for all: which tasks are played, the optimiser's step with its learning rate and clipping, the counters,
+what is the same for all: which tasks are played, the optimiser's step with its learning rate and clipping, counters,
 ``metrics.jsonl``, warnings, evaluation, the best weights, checkpoints and resuming.
 
 An update depends on the weights, the settings and its own number only: draws are seeded by the episode's number, which
-goes on from update to update. So a run that was killed and is resumed ends with the same parameters, bit by bit on a CPU.
+goes on from update to update. So a run that was killed and resumed ends with the same parameters, bit by bit on a CPU.
 """
 
 import json
@@ -351,7 +351,10 @@ class Trainer(ABC):
     def _warn(self, metrics: Metrics) -> None:
         bands = {
             "sampler/logprob_gap": (self.config.warn_gap, "sampler and trainer disagree about what was sampled"),
-            "policy/approx_kl": (self.config.warn_kl, "an update moves the policy far: lower the learning rate or epochs"),
+            "policy/approx_kl": (
+                self.config.warn_kl,
+                "an update moves the policy far: lower the learning rate",
+            ),
             "policy/clip_fraction": (self.config.warn_clip, "most of an update is clipped: lower the learning rate"),
         }
         for name, (highest, meaning) in bands.items():
@@ -439,16 +442,14 @@ class Trainer(ABC):
         """What a subclass has to keep in a checkpoint besides weights and optimiser: tensors and plain values."""
         return None
 
-    def load_extra_state(self, state: Any) -> None:
+    def load_extra_state(self, state: Any) -> None:  # noqa: B027 - most algorithms keep nothing
         """Inverse of ``extra_state``."""
 
 
 def _cut(path: Path, updates: int) -> None:
     """Drop the lines of updates after a checkpoint, and one that was half written: they are played again."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["update"] <= updates:
-            kept.append(line)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["update"] <= updates]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept), encoding="utf-8")
     os.replace(temporary, path)

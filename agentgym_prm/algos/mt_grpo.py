@@ -2,10 +2,10 @@
 
     turn k:  A^O + coef * A^T_k,        the last turn:  A^O
 
-``A^O`` is the group-relative outcome, ``A^T_k`` the turn's process reward relative to the k-th turns of the group. Source:
-arXiv:2505.11821 (also named MS-GRPO), which has a tool turn and an answer turn; here any number of turns. With ``coef`` 0
-it is GRPO on the outcome, exactly. Defaults: coef 1, clip 0.2, learning rate 1e-6, no divergence from a reference, as
-there; group size 8 (there 21).
+``A^O`` is the group-relative outcome, ``A^T_k`` the turn's process reward relative to the k-th turns of the group.
+Source: arXiv:2505.11821 (also named MS-GRPO), which has a tool turn and an answer turn; here any number of turns. With
+``coef`` 0 it is GRPO on the outcome, exactly. Defaults: coef 1, clip 0.2, learning rate 1e-6, no divergence from a
+reference, as there; group size 8 (there 21).
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,8 @@
 
 What the algorithms call an *action token* is what the policy decided at once. A policy that generates decides token by
 token, and an action token is a token of its reply, its end token included. A policy that chooses among the admissible
-commands (``LocalAgent`` with ``mode="choose"``) decides once a turn, and the choice is the turn's only action token: its
-log-probability is that among the commands, ``softmax(sum of token log-probabilities / temperature)``. Either way the
+commands (``LocalAgent`` with ``mode="choose"``) decides once a turn, and the choice is the turn's only action token:
+its log-probability is that among the commands, ``softmax(sum of token log-probabilities / temperature)``. Either way the
 distribution is the one that was sampled from, temperature included, so that the ratio of a fresh batch is 1.
 
 A ``Row`` is what one row of a forward pass reads: a transcript, which in conversation style is a whole episode, or a
@@ -110,7 +110,7 @@ class Policy:
     Args:
         agent: The sampler; its model is trained in place, so that it always samples from the present weights.
         value_head: Whether it also gives values.
-        batch_tokens: Most places of one forward pass, padding included: bounds memory, changes results by rounding only.
+        batch_tokens: Most places of one forward pass, padding included: bounds memory; changes only rounding.
         precision: ``"float32"``, or ``"bfloat16"`` for autocast in the forward pass.
 
     Raises:
@@ -259,9 +259,10 @@ class Policy:
             for batch in self.batches(rows):
                 reading = self.read([rows[index] for index in batch])
                 sizes = [len(rows[index].turns) for index in batch]
-                parts = [None if part is None else part.cpu().split(sizes) for part in reading]
+                logprobs, entropies = (torch.split(part.cpu(), sizes) for part in reading[:2])
+                values = torch.split(reading.values_N.cpu(), sizes) if reading.values_N is not None else None
                 for place, index in enumerate(batch):
-                    readings[index] = Reading(*(None if part is None else part[place] for part in parts))
+                    readings[index] = Reading(logprobs[place], entropies[place], values[place] if values else None)
         return [reading for reading in readings if reading is not None]
 
     def _read_transcripts(self, rows: Sequence[Row]) -> Reading:
@@ -309,9 +310,7 @@ class Policy:
         starts = (group_sizes.cumsum(0) - group_sizes).tolist()
         picked = torch.tensor([starts[owner] + row.chosen for owner, row in zip(owners, rows, strict=True)])
         owner = torch.tensor(owners, device=self.device)
-        return Reading(
-            choices[picked.to(self.device)], entropies[owner], values[owner] if values is not None else None
-        )
+        return Reading(choices[picked.to(self.device)], entropies[owner], values[owner] if values is not None else None)
 
     def _choice_inputs(
         self, prompts: Sequence[tuple[int, ...]], groups: Sequence[tuple[tuple[int, ...], ...]]

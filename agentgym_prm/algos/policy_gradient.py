@@ -2,9 +2,9 @@
 
     loss = - sum_n w_n min(r_n A_n, clip(r_n, 1 - clip_low, 1 + clip_high) A_n) + kl_coef sum_n w_n KL_n
 
-over action tokens ``n`` (one a turn for a policy that chooses; see ``policy.py``), with ``r_n`` the ratio of the present
-policy to the one that sampled, ``A_n`` the advantage of the token's turn, and weights ``w_n`` that sum to 1. An algorithm
-says what the advantage of each turn is; nothing else.
+over action tokens ``n`` (one a turn for a policy that chooses; see ``policy.py``), with ``r_n`` the ratio of the
+present policy to the one that sampled, ``A_n`` the advantage of the token's turn, and weights ``w_n`` that sum to 1. An
+algorithm says what the advantage of each turn is; nothing else.
 
 Old log-probabilities are computed by the trainer, in the very forward passes of the first epoch, so that the ratio of
 the first minibatch is exactly 1; the gap to what the sampler recorded is logged.
@@ -102,9 +102,7 @@ class PolicyGradientTrainer(Trainer):
     def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats]:
         """The advantage of each turn of each trajectory, arrays of shape ``(S_b,)``; groups have the same seed."""
 
-    def targets(
-        self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]
-    ) -> Targets:
+    def targets(self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]) -> Targets:
         """The advantage of each action token: that of its turn."""
         turns = self.advantages(trajectories)
         return Targets([turns[row.episode][list(row.turns)] for row in rows])
@@ -118,10 +116,8 @@ class PolicyGradientTrainer(Trainer):
         recorded = self._record(rows, plan[0])
         targets = self.targets(kept, rows, recorded)
         weights = self._weights_of(rows)
-        steps = []
-        for epoch in plan:
-            for minibatch in epoch:
-                steps.append(self.step(self._losses(rows, minibatch, recorded, targets, weights)))
+        minibatches = [minibatch for epoch in plan for minibatch in epoch]
+        steps = [self.step(self._losses(rows, each, recorded, targets, weights)) for each in minibatches]
         read = self._flat([each.logprobs for each in recorded])
         sampled = self._flat([np.array(row.sampled) for row in rows])
         advantages = self._flat(targets.advantages)

@@ -7,9 +7,9 @@ reward of a turn (outcome and process rewards) sits on its last token, and each 
 ``kl_coef * (log pi - log pi_reference)``, as in RLHF (arXiv:2009.01325) and SPA-RL (arXiv:2505.20732). Source:
 arXiv:1707.06347, arXiv:1506.02438.
 
-Departures: gamma and lambda count turns, not tokens (``discount="token"`` for the other), because replies differ in length
-and an episode is as long as its turns. Values come from a linear head on the policy's own body. The step cap is part of
-the task, so a truncated episode ends with value 0 unless ``bootstrap_truncated`` is set.
+Departures: gamma and lambda count turns, not tokens (``discount="token"`` for the other), because replies differ in
+length and an episode is as long as its turns. Values come from a linear head on the policy's own body. The step cap is
+part of the task, so a truncated episode ends with value 0 unless ``bootstrap_truncated`` is set.
 """
 
 from collections.abc import Sequence
@@ -101,9 +101,7 @@ class PPOTrainer(PolicyGradientTrainer):
     def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats]:
         raise NotImplementedError("PPO's advantages are of tokens: see targets")
 
-    def targets(
-        self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]
-    ) -> Targets:
+    def targets(self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]) -> Targets:
         """GAE over each episode's action tokens, across its rows."""
         by_episode: dict[int, list[int]] = {}
         for index, row in enumerate(rows):

@@ -39,7 +39,7 @@ class _TensorBoard:
     def __init__(self, folder: Path) -> None:
         with needs_extra("track"):
             from torch.utils.tensorboard import SummaryWriter
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, metrics: Mapping[str, float], update: int) -> None:
         for name, value in metrics.items():
