@@ -1,0 +1,265 @@
+"""Claim: every algorithm lifts the imitated policy on unseen games, and process rewards lift it further at equal steps.
+
+    python benchmarks/algorithms.py [--seeds 0 1 2] [--env-steps 60000] [--workers 2] [--output runs/algorithms]
+
+For each seed the stages of the main job make a policy by imitation, a reward model and a progress estimator; then each
+algorithm trains that policy in training games for the same number of environment steps, with the settings of
+``algos/presets.py`` for tiny models. These were chosen with seed 0 on valid_seen games, with about the same effort for
+each (LOG.md). Judged on valid_unseen games that nothing else has seen, cap 50 commands, as the policy samples
+(temperature 1); Best-of-8 with the reward model on top of the best.
+
+Runs go side by side, one thread each. A benchmark that was stopped is continued; what is done is skipped. Prints the
+table of benchmarks/README.md and writes it to table.md in the output folder.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from agentgym_prm import BestOfN, evaluate
+from agentgym_prm.algos.presets import algorithm
+from agentgym_prm.algos.progress import ProgressConfig
+from agentgym_prm.evaluate import EvalReport, paired_difference, summarise
+from agentgym_prm.models import ModelConfig
+from agentgym_prm.pipeline import PipelineConfig
+from agentgym_prm.rewards.prm import ProcessRewardModel
+from agentgym_prm.rewards.specification import RewardSpecification
+from agentgym_prm.stages.config import DevelopmentConfig, GamesConfig, PolicyConfig
+from agentgym_prm.stages.form import read_json
+from agentgym_prm.stages.policy import (
+    TRAJECTORIES,
+    collect_rollouts,
+    load_policy,
+    make_demonstrations,
+    train_sft,
+    vocabulary_texts,
+)
+from agentgym_prm.stages.progress import train_progress_estimator
+from agentgym_prm.stages.reward import train_reward_model
+from agentgym_prm.stages.targets import make_targets
+from agentgym_prm.stages.training import train_policy
+from agentgym_prm.store import read_trajectories
+
+SFT = "SFT"
+BEST_OF = 8
+Z_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An algorithm with its rewards; in these, {prm} and {spa} stand for the folders of the seed's models."""
+
+    algorithm: str
+    rewards: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "GRPO-OR": Variant("grpo", settings={"rewards": "outcome"}),
+    "GRPO-MR, PRM": Variant("grpo", ("prm:{prm}@0.2",), {"rewards": "merged"}),
+    "MT-GRPO, PRM": Variant("mt_grpo", ("prm:{prm}",)),
+    "MS-PO, PRM": Variant("ms_po", ("prm:{prm}@0.2",)),
+    "GiGPO": Variant("gigpo"),
+    "RLOO": Variant("rloo", settings={"rewards": "outcome"}),
+    "PPO": Variant("ppo"),
+    "PPO, SPA": Variant("ppo", ("spa:{spa}",)),
+    "PPO, PRM": Variant("ppo", ("prm:{prm}@0.2",)),
+    "PPO, shaping": Variant("ppo", ("shaping:gcsr",)),
+    "Online DPO, PRM": Variant("online_dpo", ("prm:{prm}",)),
+}
+"""The rows of the table, besides imitation."""
+
+PROGRESS = ProgressConfig(learning_rate=1e-3, optimizer="muon")
+
+
+def main() -> None:
+    options = parse()
+    jobs = {seed: options.output / f"seed{seed}" for seed in options.seeds}
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        wait(pool, [partial(prepare, run, seed) for seed, run in jobs.items()])
+        names = options.only or list(VARIANTS)
+        wait(pool, [partial(train, run, seed, name, options.env_steps) for seed, run in jobs.items() for name in names])
+        wait(pool, [partial(judge, run, seed, name, options) for seed, run in jobs.items() for name in [SFT, *names]])
+        best = max(names, key=lambda name: mean_success(jobs, name))
+        wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])
+    text = table(jobs, [SFT, *names], best, options.env_steps)
+    (options.output / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--env-steps", type=int, default=60_000, help="of each run, in training games")
+    parser.add_argument("--episodes", type=int, default=400, help="valid_unseen games that each is judged on")
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="leave the other variants out")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--output", type=Path, default=Path("runs/algorithms"))
+    return parser.parse_args()
+
+
+def one_thread() -> None:
+    torch.set_num_threads(1)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def wait(pool: ProcessPoolExecutor, jobs: Sequence[Callable[[], str]]) -> None:
+    """Run jobs side by side, and say what each has to say when it ends."""
+    for future in as_completed([pool.submit(job) for job in jobs]):
+        print(future.result(), flush=True)
+
+
+# --- what happens to a seed ---
+
+
+def prepare(run: Path, seed: int) -> str:
+    """The stages of the main job up to the reward model, and a progress estimator."""
+    config = PipelineConfig(seed=seed)
+    games, policy = config.games, config.policy
+    demonstrations = run / "demonstrations" / TRAJECTORIES
+    make_demonstrations(run / "demonstrations", config.demonstrations, games, seed=seed)
+    first = config.demonstrations.games
+    words = games.training_seeds(seed, first, config.vocabulary_games)
+    train_sft(
+        run / "sft",
+        demonstrations,
+        config.model,
+        replace(config.sft, seed=seed),
+        policy,
+        tiny=replace(config.tiny, seed=seed),
+        vocabulary=lambda: vocabulary_texts(games, policy, words, seed),
+        seed=seed,
+    )
+    model = sft_model(run)
+    played = first + config.vocabulary_games
+    collect_rollouts(run / "rollout", model, config.rollout, policy, games, first_game=played, seed=seed)
+    rollouts = run / "rollout" / TRAJECTORIES
+    make_targets(
+        run / "targets", rollouts, config.targets, games, demonstrations=demonstrations, model=model, seed=seed,
+        policy=policy,
+    )  # fmt: skip
+    train_reward_model(
+        run / "prm", run / "targets", model, replace(config.prm, seed=seed), policy, head=config.head, seed=seed
+    )
+    train_progress_estimator(run / "spa", rollouts, model, replace(PROGRESS, seed=seed), policy, seed=seed)
+    return f"{run.name}: policy, reward model and progress estimator"
+
+
+def sft_model(run: Path) -> ModelConfig:
+    return ModelConfig(str(run / "sft" / "model"))
+
+
+def folder_of(run: Path, name: str) -> Path:
+    return run / name.lower().replace(", ", "-").replace(" ", "_")
+
+
+def train(run: Path, seed: int, name: str, env_steps: int) -> str:
+    """One run of an algorithm."""
+    variant = VARIANTS[name]
+    models = {"prm": run / "prm" / "model", "spa": run / "spa" / "model"}
+    config = algorithm(variant.algorithm).preset(tiny=True)
+    results = train_policy(
+        folder_of(run, name),
+        sft_model(run),
+        variant.algorithm,
+        replace(config, seed=seed, env_steps=env_steps, updates=10_000, eval_every=0, **variant.settings),
+        PolicyConfig(),
+        GamesConfig(),
+        development=DevelopmentConfig(episodes=0),
+        rewards=[RewardSpecification.parse(text.format(**models)) for text in variant.rewards],
+    )
+    return f"{run.name}: {name}, {results['updates']} updates, {results['env_steps']} steps"
+
+
+def judge(run: Path, seed: int, name: str, options: argparse.Namespace, best_of: int = 1) -> str:
+    """Play the test games."""
+    model = sft_model(run) if name == SFT else ModelConfig(str(folder_of(run, name) / "model"))
+    agent: Any = load_policy(model, PolicyConfig(), seed=seed)
+    if best_of > 1:
+        agent = BestOfN(agent, ProcessRewardModel.load(run / "prm" / "model"), best_of)
+    games = GamesConfig()
+    report = evaluate(
+        agent,
+        games.env,
+        range(options.episodes),
+        num_envs=64,
+        run_dir=eval_folder(run, name, best_of),
+        resume=True,
+        **games.kwargs("valid_unseen"),
+    )
+    return f"{run.name}: {name}{f', best of {best_of}' if best_of > 1 else ''}: {report.overall.success:.1%}"
+
+
+def eval_folder(run: Path, name: str, best_of: int = 1) -> Path:
+    folder = folder_of(run, name)
+    return run / "eval" / (f"{folder.name}-best-of-{best_of}" if best_of > 1 else folder.name)
+
+
+# --- the table ---
+
+
+def report_of(run: Path, name: str, best_of: int = 1) -> EvalReport:
+    return summarise(name, read_trajectories(eval_folder(run, name, best_of) / TRAJECTORIES))
+
+
+def mean_success(runs: Mapping[int, Path], name: str) -> float:
+    return sum(report_of(run, name).overall.success for run in runs.values()) / len(runs)
+
+
+def table(runs: Mapping[int, Path], names: Sequence[str], best: str, env_steps: int) -> str:
+    """One row each: success by seed, their mean with its interval over all games, the paired gain, what it cost."""
+    head = "".join(f" seed {seed} |" for seed in runs)
+    lines = [
+        f"| trained for {env_steps:,} steps |{head} mean | minus {SFT} | commands | updates | training s |",
+        "|---|" + "---|" * (len(runs) + 5),
+    ]
+    rows = [(name, 1) for name in names] + [(best, BEST_OF)]
+    for name, best_of in rows:
+        reports = {seed: report_of(run, name, best_of) for seed, run in runs.items()}
+        cells = [f"{report.overall.success:.1%}" for report in reports.values()]
+        cells.append(pooled(list(reports.values())))
+        cells.append("" if (name, best_of) == (SFT, 1) else gains(runs, reports))
+        cells.append(f"{sum(report.overall.mean_steps for report in reports.values()) / len(reports):.1f}")
+        cells += cost(runs, name) if name != SFT and best_of == 1 else ["", ""]
+        label = f"{name}, Best-of-{best_of} with the PRM" if best_of > 1 else name
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pooled(reports: Sequence[EvalReport]) -> str:
+    """Mean success with Wilson's interval over all games of all seeds (which leaves out the spread between seeds)."""
+    won = sum(report.overall.won for report in reports)
+    played = sum(report.overall.episodes for report in reports)
+    share, square = won / played, Z_95 * Z_95
+    middle = (share + square / (2 * played)) / (1 + square / played)
+    half = Z_95 * math.sqrt(share * (1 - share) / played + square / (4 * played * played)) / (1 + square / played)
+    return f"**{share:.1%}** [{middle - half:.1%}, {middle + half:.1%}]"
+
+
+def gains(runs: Mapping[int, Path], reports: Mapping[int, EvalReport]) -> str:
+    """The gain over imitation, paired by game, in points: mean over seeds, and the smallest and the largest."""
+    pairs = [paired_difference(report.results, report_of(runs[seed], SFT).results) for seed, report in reports.items()]
+    points = [100 * pair.difference for pair in pairs]
+    return f"{sum(points) / len(points):+.1f} ({min(points):+.1f} to {max(points):+.1f})"
+
+
+def cost(runs: Mapping[int, Path], name: str) -> list[str]:
+    """Mean number of updates and seconds of training."""
+    done = [read_json(folder_of(run, name) / "done.json") for run in runs.values()]
+    updates = sum(each["results"]["updates"] for each in done) / len(done)
+    return [f"{updates:.0f}", f"{sum(each['seconds'] for each in done) / len(done):.0f}"]
+
+
+if __name__ == "__main__":
+    main()
