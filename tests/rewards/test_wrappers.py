@@ -252,6 +252,42 @@ def test_a_rollout_has_only_running_episodes_judged():
     assert [len(call) for call in recorder.calls] == [3, 2]
 
 
+def test_a_single_episode_that_was_cut_off_is_not_judged_further():
+    env = StepReward(gym.wrappers.TimeLimit(ScriptedEnv(), 1), LENGTH)
+    env.reset(seed=0)
+    assert env.step("wrong")[3]
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step("wrong")
+
+
+def test_arrays_of_the_environment_are_not_written_to():
+    kept = np.zeros(1)
+
+    class Reusing(TextVectorEnv):
+        def step(self, actions):
+            observations, rewards, *rest = super().step(actions)
+            kept[:] = rewards
+            return observations, kept, *rest
+
+    envs = VectorStepReward(Reusing(ScriptedEnv, 1), LENGTH)
+    envs.reset(seed=[1])
+    assert envs.step(["up"])[1].tolist() == [3]
+    assert kept.tolist() == [1]
+
+
+def test_terms_see_no_experts_advice():
+    recorder = Recorder()
+    envs = gym.make_vec(ALFWORLD, num_envs=1, difficulty="small", max_episode_steps=3, expert="handcoded")
+    (played,) = collect(RandomAgent(), VectorStepReward(envs, recorder), [0])
+    assert {h.expert_action for turn in recorder.seen for h in (turn.history, turn.after)} == {None}
+    assert recorder.seen == transitions_of(played)
+    recorder = Recorder()
+    env = StepReward(gym.make(ALFWORLD, difficulty="small", expert="handcoded"), recorder)
+    env.reset(seed=0)
+    env.step("look")
+    assert recorder.seen[0].history.expert_action is None
+
+
 # --- announced actions ---
 
 
@@ -395,6 +431,7 @@ def test_rewarding_replaces_what_was_paid_before(bare):
     once = rewarded(bare[:3], [Weighted(RandomScorer(), 9.0)])
     assert once[0].steps[0].process_reward > 0
     assert rewarded(once, stack()) == rewarded(bare[:3], stack())
+    assert transitions_of(once[0]) == transitions_of(bare[0])
 
 
 def test_terms_are_shown_the_same_turns_in_wrappers_and_in_finished_trajectories(bare):
