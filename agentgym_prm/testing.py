@@ -1,7 +1,7 @@
 """Contract checks and scripted stand-ins, for this package's tests and for users' own environments and agents.
 
-``check_text_env``, ``check_agent`` and ``check_scorer`` assert what every one of them here promises; ``ScriptedEnv`` is
-a text environment whose every answer is written down beforehand.
+``check_text_env``, ``check_agent``, ``check_scorer`` and ``check_reward_term`` assert what every one of them here
+promises; ``ScriptedEnv`` is a text environment whose every answer is written down beforehand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +9,12 @@ from typing import Final
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.envs.core import Outcome, TextEnv
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.rewards.core import StepScorer
+from agentgym_prm.rewards.core import RewardTerm, StepScorer, Transition
 from agentgym_prm.types import Action, History, InfoKey
 
 HOSTILE_COMMANDS: Final = (
@@ -186,21 +187,48 @@ def check_scorer(
     Raises:
         AssertionError: The contract is broken; the message says where.
     """
-    count = len(histories)
-    _require(bool(count >= 2), "check_scorer needs at least two histories")
-    scores_N = scorer.score(histories, actions)
-    _require(bool(isinstance(scores_N, np.ndarray)), f"score returns {type(scores_N).__name__}, not an array")
-    _require(bool(scores_N.shape == (count,)), f"score returns shape {scores_N.shape} for {count} pairs")
-    _require(bool(np.issubdtype(scores_N.dtype, np.floating)), f"score returns {scores_N.dtype}, not floats")
-    _require(bool(np.isfinite(scores_N).all()), "a score is not finite")
-    _require(bool(np.array_equal(scorer.score(histories, actions), scores_N)), "scoring twice gives other scores")
-    alone = [scorer.score([h], [a])[0] for h, a in zip(histories, actions, strict=True)]
-    _require(bool(np.abs(np.array(alone) - scores_N).max() <= tolerance), "scoring one by one differs from the batch")
-    turned_N = scorer.score(histories[::-1], actions[::-1])[::-1]
-    _require(bool(np.abs(turned_N - scores_N).max() <= tolerance), "scores depend on the order of the batch")
-    _require(bool(scorer.score([], []).shape == (0,)), "scoring nothing gives something")
-    _require(bool(isinstance(scorer.name, str)), "the scorer's name is no string")
-    _require(bool(scorer.name), "the scorer has no name")
+
+    def score(places: Sequence[int]) -> NDArray[np.float64]:
+        return scorer.score([histories[place] for place in places], [actions[place] for place in places])
+
+    _check_judge("score", score, len(histories), tolerance)
+    _require(isinstance(scorer.name, str), "the scorer's name is no string")
+    _require(scorer.name != "", "the scorer has no name")
+
+
+def check_reward_term(term: RewardTerm, transitions: Sequence[Transition], *, tolerance: float = 0.0) -> None:
+    """Assert the contract of ``RewardTerm``: shape, finite numbers, determinism, independence of the batch.
+
+    Args:
+        term: What is checked; called several times on the same turns.
+        transitions: At least two finished turns, e.g. ``transitions_of(trajectory)``; the last turn of a terminated and
+            of a truncated episode should be among them.
+        tolerance: By how much a reward may depend on the batch: 0, or rounding for a network on padded batches.
+
+    Raises:
+        AssertionError: The contract is broken; the message says where.
+    """
+    _check_judge(
+        "rewards", lambda places: term.rewards([transitions[each] for each in places]), len(transitions), tolerance
+    )
+    _require(isinstance(term.name, str), "the term's name is no string")
+    _require(term.name != "", "the term has no name")
+
+
+def _check_judge(what: str, ask: Callable[[Sequence[int]], NDArray[np.float64]], count: int, tolerance: float) -> None:
+    """``ask`` judges the items at these places."""
+    _require(count >= 2, f"checking {what} needs at least two items")
+    numbers_N = ask(range(count))
+    _require(bool(isinstance(numbers_N, np.ndarray)), f"{what} returns {type(numbers_N).__name__}, not an array")
+    _require(bool(numbers_N.shape == (count,)), f"{what} returns shape {numbers_N.shape} for {count} items")
+    _require(bool(np.issubdtype(numbers_N.dtype, np.floating)), f"{what} returns {numbers_N.dtype}, not floats")
+    _require(bool(np.isfinite(numbers_N).all()), f"{what} returns a number that is not finite")
+    _require(bool(np.array_equal(ask(range(count)), numbers_N)), f"{what} returns other numbers the second time")
+    alone_N = np.array([ask([place])[0] for place in range(count)])
+    _require(bool(np.abs(alone_N - numbers_N).max() <= tolerance), f"{what} one by one differs from the batch")
+    turned_N = ask(range(count)[::-1])[::-1]
+    _require(bool(np.abs(turned_N - numbers_N).max() <= tolerance), f"{what} depends on the order of the batch")
+    _require(bool(ask([]).shape == (0,)), f"{what} of nothing gives something")
 
 
 def _require(holds: bool, otherwise: str) -> None:

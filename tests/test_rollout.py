@@ -183,3 +183,51 @@ def test_a_file_with_an_episode_twice_is_refused(tmp_path):
 def test_the_random_agent_draws_by_the_environments_seed_too():
     histories = [History("t", "o", tuple("abcdefgh"), seed=seed) for seed in range(40)]
     assert len({action.command for action in RandomAgent().act(histories)}) > 4
+
+
+# --- episode numbers ---
+
+
+def test_numbers_continue_a_run_and_share_a_batch():
+    # An agent draws by seed and number, so parts that are numbered alike are played alike, in any order.
+    seeds = [0, 1, 1, 0, 3, 2]
+    whole = collect(RandomAgent(), scripted(3, cap=6), seeds)
+    assert collect(RandomAgent(), scripted(2, cap=6), seeds[4:], numbers=[4, 5]) == whole[4:]
+    backwards = [5, 3, 1]
+    odd = collect(RandomAgent(), scripted(2, cap=6), [seeds[number] for number in backwards], numbers=backwards)
+    assert odd == whole[1::2]
+    assert collect(RandomAgent(), scripted(2, cap=6), seeds, numbers=range(6)) == whole
+
+
+def test_other_numbers_are_other_draws():
+    first, second = (collect(RandomAgent(), scripted(4, cap=8), [0] * 8, numbers=range(k, k + 8)) for k in (0, 8))
+    assert [t.episode for t in second] == list(range(8, 16))
+    assert [[s.action for s in t.steps] for t in first] != [[s.action for s in t.steps] for t in second]
+
+
+@pytest.mark.parametrize("numbers", [[0], [1, 1], [0, -1], [0, 1, 2]])
+def test_numbers_are_distinct_and_one_for_each_seed(numbers):
+    with pytest.raises(ValueError, match="numbers must be 2 distinct integers from 0 on"):
+        collect(RandomAgent(), scripted(1, cap=3), [0, 1], numbers=numbers)
+
+
+def test_a_numbered_file_is_continued_by_its_numbers(tmp_path):
+    path, seeds, numbers = tmp_path / "episodes.jsonl", [0, 1, 2, 3], [12, 10, 11, 13]
+    expected = collect(RandomAgent(), scripted(2, cap=6), seeds, numbers=numbers)
+    running = stream(RandomAgent(), scripted(2, cap=6), seeds, numbers=numbers, path=path)
+    next(running)
+    running.close()
+    resumed = collect(RandomAgent(), scripted(2, cap=6), seeds, numbers=numbers, path=path, resume=True)
+    assert resumed == expected
+    assert [trajectory.episode for trajectory in resumed] == [10, 11, 12, 13]
+    with pytest.raises(StoreError, match="but it is none of the 4 here"):
+        collect(RandomAgent(), scripted(2, cap=6), seeds, path=path, resume=True)
+    with pytest.raises(StoreError, match="episode 10 has seed 1, but seed 0 here"):
+        collect(RandomAgent(), scripted(2, cap=6), [1, 0, 2, 3], numbers=numbers, path=path, resume=True)
+
+
+def test_a_truncated_episode_keeps_what_is_admissible_where_it_was_cut_off():
+    cut, won = collect(ScriptedAgent(lambda h: "up" if h.task_id == "scripted-1" else "wrong"), scripted(2, 2), [0, 1])
+    assert cut.steps[-1].info["admissible_commands"] == ["left", "right"]
+    assert "admissible_commands" not in cut.steps[0].info
+    assert "admissible_commands" not in won.steps[-1].info

@@ -364,6 +364,9 @@ def slot_infos(infos: Mapping[str, Any], slots: Sequence[int]) -> list[dict[str,
         mask = infos.get(f"_{key}")
         if isinstance(values, Mapping):
             column: Sequence[Any] = slot_infos(values, slots)
+        elif isinstance(values, np.ndarray) and values.dtype != object:
+            plain = values.tolist()  # at once, which is several times faster
+            column = [plain[slot] for slot in slots]
         else:
             column = [_plain(values[slot]) for slot in slots]
         for info, slot, value in zip(taken, slots, column, strict=True):

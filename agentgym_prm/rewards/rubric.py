@@ -221,7 +221,7 @@ def _info(turn: Transition, key: str) -> Any:
 def _occurs(answers: Sequence[str], text: str) -> bool:
     """Whether the words of any answer stand in a text, in a row."""
     words = f" {normalised(text)} "
-    # An answer of articles or punctuation alone has no words, and would occur everywhere.
+    # An answer of articles or punctuation alone has no words, and would occur in an empty text.
     return any(f" {form} " in words for form in map(normalised, answers) if form)
 
 
