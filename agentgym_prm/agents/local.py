@@ -10,10 +10,12 @@ distribution that they were drawn from*. In ``"generate"`` that is the softmax o
 by the temperature. A trainer that wants ratios of 1 has to use the same one; ``usage["temperature"]`` says which.
 
 Draws depend on (seed, episode seed, episode, turn, candidate) and not on the batch. Keys and values of a prompt are
-computed once and shared by its samples or its commands.
+computed once and shared by its samples or its commands. In ``"choose"``, log-probabilities of the same commands after
+the same prompt are computed once for as long as the weights stay as they are: rollouts of one task meet often.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -37,6 +39,12 @@ MODES: Final = ("generate", "choose")
 SCORINGS: Final = ("packed", "cached")
 _CHOICE: Final = 2**32
 """Stands for the token position in draws among commands."""
+_CPU_PLACES: Final = 1024
+"""Most places of a packed forward pass on a CPU: more do not fit its caches, and take longer each."""
+_KEPT: Final = 8192
+"""Prompts whose scored commands are kept: some 20 MB with a dozen commands each."""
+_COPIED: Final = 2**24
+"""Most numbers of a model whose weights are copied, to see whether they changed: 64 MB, well over a tiny model's."""
 _ALIVE: Final = 0.8
 """At this share of unfinished replies, or below it, the finished ones are taken out of the batch."""
 
@@ -52,6 +60,11 @@ class _Row:
     stop_reason: str = ""
 
 
+_Replies = tuple[tuple[int, ...], ...]
+_Asked = tuple[tuple[int, ...], _Replies]
+"""The ids of a prompt, and of the replies to be scored after it."""
+
+
 class LocalAgent(Agent):
     """Plays with a Hugging Face causal LM.
 
@@ -65,7 +78,8 @@ class LocalAgent(Agent):
         stop: Texts that end a reply where they are completed; they stay in it (``stop_reason="stop"``).
         seed: Picks the draws.
         max_prompt_tokens: Longest prompt: the oldest turns go first, whole. ``None`` for no limit.
-        batch_tokens: Most tokens, padding included, of one forward pass over prompts: bounds memory.
+        batch_tokens: Most tokens, padding included, of one forward pass over prompts (with their commands, if packed):
+            bounds memory. Packed on a CPU it is at most 1024, which is faster.
         scoring: How ``"choose"`` shares a prompt among its commands: ``"packed"`` puts them all, as a tree, behind the
             prompt in one forward pass (needs eager or sdpa attention without sliding window), ``"cached"`` repeats its
             keys and values. ``None`` takes the first where the model allows it.
@@ -114,24 +128,22 @@ class LocalAgent(Agent):
         self._batch_tokens = batch_tokens
         self._scoring = scoring or ("packed" if takes_any_mask(model) else "cached")
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self._kept: dict[_Asked, list[list[float]]] = {}
+        self._kept_of: tuple[Any, list[torch.Tensor]] = (None, [])
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         encoded = self.encoder.histories(histories)
-        actions: list[list[Action]] = [[] for _ in histories]
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
-                    shown = [histories[index] for index in batch], [encoded[index] for index in batch]
-                    sampled = self._generate(*shown, n) if self.mode == "generate" else self._choose(*shown, n)
-                    for index, candidates in zip(batch, sampled, strict=True):
-                        actions[index] = candidates
-        finally:
-            self.model.train(was_training)
-        return actions
+        with self._evaluating():
+            if self.mode == "choose":
+                return self._choose(histories, encoded, n)
+            actions: list[list[Action]] = [[] for _ in histories]
+            for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
+                shown = [histories[index] for index in batch], [encoded[index] for index in batch]
+                for index, candidates in zip(batch, self._generate(*shown, n), strict=True):
+                    actions[index] = candidates
+            return actions
 
     def score_commands(self, histories: Sequence[History]) -> list[list[float]]:
         """The model's log-probability of each admissible command as the whole reply, end token included.
@@ -140,14 +152,20 @@ class LocalAgent(Agent):
             ValueError: A history has no admissible commands.
         """
         encoded = self.encoder.histories(histories)
-        scores: list[list[float]] = [[] for _ in histories]
-        with torch.inference_mode():
-            for batch in batches_by_length([len(each.token_ids) for each in encoded], self._batch_tokens):
-                replies = [self.replies(histories[index]) for index in batch]
-                scored = self._score([encoded[index].token_ids for index in batch], replies)
-                for index, logprobs in zip(batch, scored, strict=True):
-                    scores[index] = [sum(each) for each in logprobs]
-        return scores
+        replies = [self.replies(history) for history in histories]
+        with self._evaluating():
+            scored = self._score([each.token_ids for each in encoded], replies)
+        return [[sum(logprobs) for logprobs in group] for group in scored]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.train(was_training)
 
     # --- generate ---
 
@@ -231,7 +249,7 @@ class LocalAgent(Agent):
 
     # --- choose ---
 
-    def _choose(self, histories: list[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
+    def _choose(self, histories: Sequence[History], encoded: list[Encoded], n: int) -> list[list[Action]]:
         replies = [self.replies(history) for history in histories]
         scored = self._score([each.token_ids for each in encoded], replies)
         actions = []
@@ -259,7 +277,7 @@ class LocalAgent(Agent):
             actions.append(candidates)
         return actions
 
-    def replies(self, history: History) -> list[tuple[int, ...]]:
+    def replies(self, history: History) -> tuple[tuple[int, ...], ...]:
         """Each admissible command as a reply, end token included: what is chosen from.
 
         Raises:
@@ -269,18 +287,53 @@ class LocalAgent(Agent):
             raise ValueError(f"mode 'choose' needs admissible commands; task {history.task_id!r} offers none")
         # As ``Prompt.render_reply`` does for an action that no model wrote.
         render, ids = self.prompt.reply_format.render, self.encoder.chat.reply_ids
-        return [ids(render(command, "")) for command in history.admissible_commands]
+        return tuple(ids(render(command, "")) for command in history.admissible_commands)
 
-    def _score(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[list[float]]]:
-        """Log-probabilities of the tokens of every reply to every prompt: the prompts are computed once."""
+    def _score(self, prompts: Sequence[tuple[int, ...]], replies: Sequence[_Replies]) -> list[list[list[float]]]:
+        """Log-probabilities of the tokens of every reply to every prompt; what is kept is not computed again."""
+        asked: list[_Asked] = list(zip(prompts, replies, strict=True))
+        self._forget_if_changed()
+        missing = [each for each in dict.fromkeys(asked) if each not in self._kept]
+        for batch in batches_by_length([self._places(each) for each in missing], self._places_at_once):
+            some = [missing[index] for index in batch]
+            for each, scored in zip(some, self._score_batch(some), strict=True):
+                self._kept[each] = scored
+        return [self._kept[each] for each in asked]
+
+    def _forget_if_changed(self) -> None:
+        """Drop what is kept unless all weights still equal a copy made when it was computed.
+
+        A copy, because PyTorch's version counters miss what fused optimisers do, and writes to ``weight.data``. Large
+        models are not copied, and adapters are switched off without a trace in the weights: nothing is kept for either.
+        """
+        weights = [*self.model.parameters(), *self.model.buffers()]
+        can_tell = sum(map(torch.numel, weights)) <= _COPIED and not hasattr(self.model, "get_base_model")
+        model, copies = self._kept_of
+        is_same = can_tell and model is self.model and _all_equal(weights, copies)
+        if not is_same:
+            self._kept_of = (self.model, [weight.clone() for weight in weights] if can_tell else [])
+        if not is_same or len(self._kept) >= _KEPT:
+            self._kept.clear()
+
+    @property
+    def _places_at_once(self) -> int:
+        on_cpu = self.model.device.type == "cpu" and self._scoring == "packed"
+        return min(self._batch_tokens, _CPU_PLACES) if on_cpu else self._batch_tokens
+
+    def _places(self, asked: _Asked) -> int:
+        prompt, replies = asked
+        return len(prompt) + (len(_tree(replies).tokens) if self._scoring == "packed" else 0)
+
+    def _score_batch(self, asked: list[_Asked]) -> list[list[list[float]]]:
         score = self._score_packed if self._scoring == "packed" else self._score_cached
+        prompts, replies = [prompt for prompt, _ in asked], [group for _, group in asked]
         flat = score(prompts, replies)
         ends = list(accumulate(len(group) for group in replies))
         return [flat[end - len(group) : end] for end, group in zip(ends, replies, strict=True)]
 
-    def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
+    def _score_packed(self, prompts: list[tuple[int, ...]], replies: list[_Replies]) -> list[list[float]]:
         """One forward pass: behind each prompt the tree of its replies; a token sees the prompt and its ancestors."""
-        trees = [_tree(tuple(group)) for group in replies]
+        trees = [_tree(group) for group in replies]
         packed = pack(prompts, trees, pad_id=self.pad_id, dtype=self.model.dtype).to(self.model.device)
         output = self.model(
             input_ids=packed.input_ids,
@@ -298,7 +351,7 @@ class LocalAgent(Agent):
         ends = list(accumulate(lengths))
         return [picked[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[list[tuple[int, ...]]]) -> list[list[float]]:
+    def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[_Replies]) -> list[list[float]]:
         """Keys and values of each prompt, repeated for its replies."""
         logits, cache, mask = self._prefill(prompts)
         first = torch.log_softmax(logits.float(), -1)
@@ -358,9 +411,13 @@ def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(4096)
-def _tree(replies: tuple[tuple[int, ...], ...]) -> ReplyTree:
+def _tree(replies: _Replies) -> ReplyTree:
     """The tree of replies; the last token of each needs no node, because nothing comes after it."""
     return ReplyTree.of([reply[:-1] for reply in replies])
+
+
+def _all_equal(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
+    return len(tensors) == len(others) and all(map(torch.equal, tensors, others))
 
 
 def _flat(sequences: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:

@@ -1,9 +1,11 @@
+import copy
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from agentgym_prm.agents import local
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.envs.core import TextVectorEnv
@@ -251,3 +253,129 @@ def test_wrong_settings_are_refused():
         agent(temperature=-1.0)
     with pytest.raises(ValueError, match="admissible"):
         agent(mode="choose").act(replace(HISTORIES[0], admissible_commands=()))
+
+
+def chooser(**kwargs):
+    """With a model of its own, and the shapes of what goes through it."""
+    player = LocalAgent(copy.deepcopy(chat_model()), chat_tokenizer(), "bare", mode="choose", **kwargs)
+    shapes = []
+    player.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    return player, shapes
+
+
+@pytest.mark.parametrize("scoring", ["packed", "cached"])
+def test_histories_that_read_alike_are_scored_once_and_drawn_from_each(scoring):
+    group = [replace(HISTORIES[0], episode=episode) for episode in range(8)]
+    player, shapes = chooser(scoring=scoring)
+    together = player.act(group)
+    assert shapes[0][0] == 1
+    alone = [chooser(scoring=scoring)[0].act(history) for history in group]
+    assert together == alone
+    assert len({action.command for action in together}) > 1
+
+
+def test_equal_prompts_with_other_commands_are_scored_apart():
+    player, _ = chooser()
+    other = replace(HISTORIES[0], admissible_commands=COMMANDS[::-1])
+    (scores, reversed_scores) = player.score_commands([HISTORIES[0], other])
+    assert scores == pytest.approx(reversed_scores[::-1], abs=TOLERANCE)
+    assert scores != pytest.approx(reversed_scores, abs=100 * TOLERANCE)
+
+
+def test_what_was_scored_with_the_same_weights_is_not_scored_again():
+    player, shapes = chooser()
+    first = player.act(HISTORIES)
+    count = len(shapes)
+    assert player.act(HISTORIES) == first
+    assert len(shapes) == count
+    player.act([*HISTORIES, replace(HISTORIES[0], observation="light")])
+    assert [rows for rows, _ in shapes[count:]] == [1]
+
+
+def step_of(optimizer, **settings):
+    def change(player):
+        player.score_commands(HISTORIES)
+        ids = torch.tensor([player.encoder.history(HISTORIES[0]).token_ids])
+        player.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer(player.model.parameters(), lr=0.05, **settings).step()
+
+    return change
+
+
+def load_weights(player):
+    player.model.load_state_dict({name: 0.9 * value for name, value in player.model.state_dict().items()})
+
+
+def in_place(player):
+    player.model.model.layers[0].mlp.up_proj.weight.data.mul_(0.5)
+
+
+def other_storage(player):
+    weight = player.model.model.layers[0].mlp.up_proj.weight
+    weight.data = 0.5 * weight.data
+
+
+def other_model(player):
+    player.model = copy.deepcopy(chat_model(1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        step_of(torch.optim.SGD),
+        step_of(torch.optim.AdamW, foreach=False),
+        step_of(torch.optim.AdamW, foreach=True),
+        step_of(torch.optim.AdamW, fused=True),
+        load_weights,
+        in_place,
+        other_storage,
+        other_model,
+    ],
+    ids=["sgd", "adamw", "foreach", "fused", "load_state_dict", "in_place", "storage", "model"],
+)
+def test_no_score_outlives_the_weights_that_gave_it(change):
+    player, _ = chooser()
+    before = player.score_commands(HISTORIES)
+    change(player)
+    after = player.score_commands(HISTORIES)
+    fresh = LocalAgent(player.model, chat_tokenizer(), "bare", mode="choose").score_commands(HISTORIES)
+    assert after == fresh
+    assert max(abs(a - b) for a, b in zip(before[0], after[0], strict=True)) > 100 * TOLERANCE
+
+
+def test_adapters_that_are_switched_off_are_noticed():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    player, _ = chooser()
+    plain = player.score_commands(HISTORIES)[0]
+    player.model = peft.get_peft_model(player.model, config)
+    adapted = player.score_commands(HISTORIES)[0]
+    with player.model.disable_adapter():
+        assert player.score_commands(HISTORIES)[0] == pytest.approx(plain, abs=TOLERANCE)
+    assert adapted != pytest.approx(plain, abs=100 * TOLERANCE)
+
+
+def test_only_as_much_is_copied_and_kept_as_is_meant_to_be(monkeypatch):
+    player, shapes = chooser()
+    player.act(HISTORIES)
+    monkeypatch.setattr(local, "_KEPT", 4)
+    player.act(HISTORIES)
+    assert len(shapes) == 2  # four are kept: full, so they are computed anew
+    monkeypatch.setattr(local, "_KEPT", 5)
+    player.act(HISTORIES)
+    assert len(shapes) == 2
+    monkeypatch.setattr(local, "_COPIED", 1)
+    player.act(HISTORIES)
+    player.act(HISTORIES)
+    assert len(shapes) == 4
+
+
+def test_forward_passes_on_a_cpu_stay_small():
+    player, shapes = chooser()
+    player.act([replace(HISTORIES[3], observation="lamp " * length) for length in range(2, 62)])
+    places = [rows * width for rows, width in shapes]
+    assert sum(places) > 2048
+    assert max(places) <= 1024
