@@ -24,10 +24,10 @@ from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.algos.loop import CHECKPOINT, METRICS, PRECISIONS
 from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer, warm_cosine
 from agentgym_prm.algos.policy import Policy
 from agentgym_prm.algos.processes import Processes
-from agentgym_prm.algos.sft import CHECKPOINT, METRICS, PRECISIONS
 from agentgym_prm.algos.tracking import Tracker
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
 from agentgym_prm.evaluate import EvalReport
