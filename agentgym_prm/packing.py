@@ -8,7 +8,7 @@ of 100 tokens with 12 commands of 4 tokens takes 120 places instead of 1,250.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,10 @@ class ReplyTree:
             if parent:
                 sees[node] |= sees[parent - 1]
         return sees
+
+
+CPU_PLACES: Final = 1024
+"""Places of a forward pass that a core's cache holds for a small model."""
 
 
 class PackedBatch(NamedTuple):
@@ -161,6 +165,15 @@ def takes_any_mask(model: Any) -> bool:
     windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     recurrent = getattr(config, "sliding_window", None) is not None or hasattr(config, "state_size")
     return config._attn_implementation in ("eager", "sdpa") and not windowed and not recurrent
+
+
+def places_at_once(batch_tokens: int, device: torch.device) -> int:
+    """Most places of one packed forward pass: ``batch_tokens``, but on a CPU few enough to stay in its cache.
+
+    There a pass over 1,024 places takes less than half the time for each that one over 8,192 takes
+    (benchmarks/LOG.md).
+    """
+    return min(batch_tokens, CPU_PLACES) if device.type == "cpu" else batch_tokens
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

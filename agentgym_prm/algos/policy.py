@@ -25,7 +25,7 @@ from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.algos.losses import group_log_softmax
 from agentgym_prm.errors import needs_extra
 from agentgym_prm.models import unwrapped
-from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.types import Action, History, Trajectory
 
 with needs_extra("train"):
@@ -274,7 +274,7 @@ class Policy:
         lengths = [len(read) * max(len(rows[index]) for index in group) for read, group in alike.items()]
         return [
             [index for number in batch for index in groups[number]]
-            for batch in batches_by_length(lengths, self._batch_tokens)
+            for batch in batches_by_length(lengths, places_at_once(self._batch_tokens, self.device))
         ]
 
     def read(self, rows: Sequence[Row]) -> Reading:

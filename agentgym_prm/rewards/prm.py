@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, turn_dropout_off, unwrapped
-from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import Action, History
@@ -336,13 +336,15 @@ class ProcessRewardModel:
         return replace(history, steps=tuple(replace(step, action=action) for step, action in steps))
 
     def _scores(self, asked: Sequence[Asked]) -> list[list[float]]:
+        whole, asked = asked, list(dict.fromkeys(asked))  # rollouts of one task meet the same states
         scores: list[list[float]] = [[] for _ in asked]
         pad_id = int(self.tokenizer.pad_token_id)
+        most = places_at_once(self._batch_tokens, self.model.device)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                for batch in batches_by_length([_places(each) for each in asked], self._batch_tokens):
+                for batch in batches_by_length([_places(each) for each in asked], most):
                     inputs = collate([asked[index] for index in batch], self.model, pad_id, self.settings.head)
                     outputs = self.net(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
                     if self.settings.link == "sigmoid":
@@ -352,7 +354,8 @@ class ProcessRewardModel:
                         scores[index] = [next(remaining) for _ in asked[index].replies]
         finally:
             self.model.train(was_training)
-        return scores
+        known = dict(zip(asked, scores, strict=True))
+        return [known[each] for each in whole]
 
 
 def _places(asked: Asked) -> int:
