@@ -191,7 +191,7 @@ def check_scorer(
     def score(places: Sequence[int]) -> NDArray[np.float64]:
         return scorer.score([histories[place] for place in places], [actions[place] for place in places])
 
-    _check_judge("score", score, len(histories), tolerance)
+    _check_judge("score", score, len(histories), tolerance, repeated=0.0)
     _require(isinstance(scorer.name, str), "the scorer's name is no string")
     _require(scorer.name != "", "the scorer has no name")
 
@@ -203,27 +203,33 @@ def check_reward_term(term: RewardTerm, transitions: Sequence[Transition], *, to
         term: What is checked; called several times on the same turns.
         transitions: At least two finished turns, e.g. ``transitions_of(trajectory)``; the last turn of a terminated and
             of a truncated episode should be among them.
-        tolerance: By how much a reward may depend on the batch: 0, or rounding for a network on padded batches.
+        tolerance: By how much a reward may depend on the batch and on earlier calls (``Shaping`` remembers potentials):
+            0, or rounding for a network on padded batches.
 
     Raises:
         AssertionError: The contract is broken; the message says where.
     """
-    _check_judge(
-        "rewards", lambda places: term.rewards([transitions[each] for each in places]), len(transitions), tolerance
-    )
+
+    def rewards(places: Sequence[int]) -> NDArray[np.float64]:
+        return term.rewards([transitions[place] for place in places])
+
+    _check_judge("rewards", rewards, len(transitions), tolerance, repeated=tolerance)
     _require(isinstance(term.name, str), "the term's name is no string")
     _require(term.name != "", "the term has no name")
 
 
-def _check_judge(what: str, ask: Callable[[Sequence[int]], NDArray[np.float64]], count: int, tolerance: float) -> None:
-    """``ask`` judges the items at these places."""
+def _check_judge(
+    what: str, ask: Callable[[Sequence[int]], NDArray[np.float64]], count: int, tolerance: float, *, repeated: float
+) -> None:
+    """``ask`` judges the items at the given places, again to within ``repeated``."""
     _require(count >= 2, f"checking {what} needs at least two items")
     numbers_N = ask(range(count))
     _require(bool(isinstance(numbers_N, np.ndarray)), f"{what} returns {type(numbers_N).__name__}, not an array")
     _require(bool(numbers_N.shape == (count,)), f"{what} returns shape {numbers_N.shape} for {count} items")
     _require(bool(np.issubdtype(numbers_N.dtype, np.floating)), f"{what} returns {numbers_N.dtype}, not floats")
     _require(bool(np.isfinite(numbers_N).all()), f"{what} returns a number that is not finite")
-    _require(bool(np.array_equal(ask(range(count)), numbers_N)), f"{what} returns other numbers the second time")
+    again_N = ask(range(count))
+    _require(bool(np.abs(again_N - numbers_N).max() <= repeated), f"{what} returns other numbers the second time")
     alone_N = np.array([ask([place])[0] for place in range(count)])
     _require(bool(np.abs(alone_N - numbers_N).max() <= tolerance), f"{what} one by one differs from the batch")
     turned_N = ask(range(count)[::-1])[::-1]
