@@ -40,7 +40,7 @@ SCORINGS: Final = ("packed", "cached")
 _CHOICE: Final = 2**32
 """Stands for the token position in draws among commands."""
 _CPU_PLACES: Final = 1024
-"""Most places of a packed forward pass on a CPU: more do not fit its caches, and take longer each."""
+"""About the most places of a packed forward pass on a CPU: with more, each takes longer (benchmarks/LOG.md)."""
 _KEPT: Final = 8192
 """Prompts whose scored commands are kept: some 20 MB with a dozen commands each."""
 _COPIED: Final = 2**24
@@ -79,7 +79,7 @@ class LocalAgent(Agent):
         seed: Picks the draws.
         max_prompt_tokens: Longest prompt: the oldest turns go first, whole. ``None`` for no limit.
         batch_tokens: Most tokens, padding included, of one forward pass over prompts (with their commands, if packed):
-            bounds memory. Packed on a CPU it is at most 1024, which is faster.
+            bounds memory. Packed on a CPU it is about 1024 at most, which is faster.
         scoring: How ``"choose"`` shares a prompt among its commands: ``"packed"`` puts them all, as a tree, behind the
             prompt in one forward pass (needs eager or sdpa attention without sliding window), ``"cached"`` repeats its
             keys and values. ``None`` takes the first where the model allows it.
