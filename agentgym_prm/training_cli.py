@@ -11,6 +11,7 @@ from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.algos.prm import PRMConfig
+from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig
@@ -18,10 +19,12 @@ from agentgym_prm.pipeline import PipelineConfig, run_pipeline
 from agentgym_prm.rewards.baselines import LikelihoodScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
 from agentgym_prm.rewards.prm import ProcessRewardModel
+from agentgym_prm.rewards.progress import MAX_LENGTH
 from agentgym_prm.rewards.targets import TRAIN_SHARE
 from agentgym_prm.stages.config import GamesConfig, PolicyConfig, TargetsConfig
 from agentgym_prm.stages.form import DONE
 from agentgym_prm.stages.policy import TRAJECTORIES, load_policy, train_sft, vocabulary_texts
+from agentgym_prm.stages.progress import train_progress_estimator
 from agentgym_prm.stages.reward import train_reward_model
 from agentgym_prm.stages.targets import make_targets
 
@@ -36,6 +39,7 @@ def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         "sft": _sft_command(defaults),
         "targets": _targets_command(defaults),
         "train-prm": _train_prm_command(defaults),
+        "train-progress": _train_progress_command(defaults),
     }
 
 
@@ -195,6 +199,50 @@ def _train_prm_command(defaults: PipelineConfig) -> Callable[..., int]:
         return 0
 
     return train_prm
+
+
+def _train_progress_command(defaults: PipelineConfig) -> Callable[..., int]:
+    def train_progress(
+        rollouts: Path,
+        run_dir: Path,
+        model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
+        progress: ProgressConfig = ProgressConfig(),
+        policy: PolicyConfig = defaults.policy,
+        max_length: int = MAX_LENGTH,
+        train_share: float = TRAIN_SHARE,
+        seed: int = 0,
+    ) -> int:
+        """Train a progress estimator and judge it on held-out tasks: RUN_DIR/model, RUN_DIR/quality.json.
+
+        Args:
+            rollouts: Trajectories of a policy, or the folder that they are in.
+            run_dir: Folder to write to; one that was started is continued.
+            model: Folder or name of the policy, whose body it starts from.
+            progress: The training.
+            policy: What the policy was shown; the estimator is shown the same.
+            max_length: Most tokens of a transcript; a longer one is an error.
+            train_share: Share of the tasks that is trained on.
+            seed: Seed of everything random.
+        """
+        quiet()
+        if not model.model:
+            raise UsageError(
+                "--model is missing: the folder or name of the policy, whose body the progress estimator starts from"
+            )
+        train_progress_estimator(
+            run_dir,
+            _trajectories(rollouts),
+            model,
+            replace(progress, seed=seed),
+            policy,
+            max_length=max_length,
+            train_share=train_share,
+            seed=seed,
+            say=_say,
+        )
+        return 0
+
+    return train_progress
 
 
 def model_agent(name: str, policy: PolicyConfig, seed: int) -> LocalAgent:

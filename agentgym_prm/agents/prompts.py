@@ -15,7 +15,7 @@ far). In a conversation, a block sees its own turn only: that is what keeps earl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +26,7 @@ from agentgym_prm.envs.parsing import CLEANERS, REPLY_FORMATS, ParsedReply, Repl
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.folding import HistoryFold
 from agentgym_prm.transcript import Chat, Message, Transcript, Turn, build_transcripts
-from agentgym_prm.types import Action, History, Trajectory
+from agentgym_prm.types import Action, History, Step, Trajectory
 
 PROMPTS: Final = ("bare", "brief", "exploration", "frontier", "memory", "reason_action", "thought_action")
 """The prompts that come with the package."""
@@ -261,6 +261,12 @@ class Encoder:
             stop_reason=action.stop_reason,
             usage=action.usage,
             scores=action.scores,
+        )
+
+    def steps_with_token_ids(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        """Steps whose replies all have token ids: a demonstration's are encoded, sampled ones stay as they are."""
+        return tuple(
+            step if step.action.token_ids else replace(step, action=self.with_token_ids(step.action)) for step in steps
         )
 
     def _turns(self, histories: Sequence[History]) -> tuple[list[Turn], int]:

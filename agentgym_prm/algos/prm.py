@@ -32,9 +32,10 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
+from agentgym_prm.algos.loop import METRICS, PRECISIONS
 from agentgym_prm.algos.losses import bradley_terry, implicit_reward, listwise, soft_bce, squared_error
 from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer, warm_cosine
-from agentgym_prm.algos.sft import METRICS, PRECISIONS, shuffled_batches
+from agentgym_prm.algos.sft import shuffled_batches
 from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
 from agentgym_prm.rewards.inverse import InverseExample
 from agentgym_prm.rewards.prm import Asked, ProcessRewardModel, collate

@@ -13,7 +13,6 @@ All actions after one history are scored in one forward pass (``packing.py``) wh
 a turn of Best-of-N costs little more than reading each prompt once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentgym_prm.agents.prompts import Encoder, Prompt
-from agentgym_prm.errors import StoreError, UnknownNameError, needs_extra
+from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, turn_dropout_off, unwrapped
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, takes_any_mask
+from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import Action, History
 
@@ -113,19 +113,34 @@ class RewardNet(torch.nn.Module):
         owners: torch.Tensor,
     ) -> torch.Tensor:
         """The network's output for each reply, shape ``(N,)``, float32; inputs as ``collate`` makes them."""
+        hidden = last_hidden(self.model, input_ids, attention_mask, position_ids)[rows, places]
         model = unwrapped(self.model)
-        body = getattr(model, model.base_model_prefix)
-        output = body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False)
-        hidden = output.last_hidden_state[rows, places]
         if self.head == "scalar":
-            # Not in bfloat16, which has so few digits that different actions would tie.
-            with torch.autocast(hidden.device.type, enabled=False):
-                scores: torch.Tensor = model.score(hidden.to(next(model.score.parameters()).dtype))
-            return scores[:, 0].float()
+            return scalar_outputs(model, hidden)
         logprobs = torch.log_softmax(_logits(model, hidden).float(), -1)
         picked = logprobs.gather(1, tokens[:, None])[:, 0]
         count = int(owners.max()) + 1
         return torch.zeros(count, device=picked.device).index_add(0, owners, picked)
+
+
+def last_hidden(
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
+) -> torch.Tensor:
+    """Last hidden states of a model's body, shape ``(B, places, width)``."""
+    model = unwrapped(model)
+    body = getattr(model, model.base_model_prefix)
+    output = body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False)
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
+
+
+def scalar_outputs(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What the linear head of ``models.load_reward_model`` makes of hidden states ``(N, width)``: ``(N,)``, float32."""
+    score = unwrapped(model).score
+    # Not in bfloat16, which has so few digits that different actions would tie.
+    with torch.autocast(hidden.device.type, enabled=False):
+        scores: torch.Tensor = score(hidden.to(next(score.parameters()).dtype))
+    return scores[:, 0].float()
 
 
 def _logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -180,17 +195,21 @@ def _packed(asked: Sequence[Asked], pad_id: int, dtype: torch.dtype) -> tuple[di
 
 
 def _plain(asked: Sequence[Asked], pad_id: int) -> tuple[dict[str, torch.Tensor], _Paths]:
-    """Each reply with a prompt of its own, padded on the right: for any model."""
+    """Each reply with a prompt of its own."""
     sequences = [((*each.prompt, *reply), len(each.prompt)) for each in asked for reply in each.replies]
-    longest = max(len(sequence) for sequence, _ in sequences)
+    paths = [(row, list(range(start - 1, len(sequence)))) for row, (sequence, start) in enumerate(sequences)]
+    return pad_right([sequence for sequence, _ in sequences], pad_id), paths
+
+
+def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Ids, attention mask and positions of sequences, each of shape ``(B, longest)``: for any model."""
+    longest = max(map(len, sequences))
     ids = torch.full((len(sequences), longest), pad_id)
     mask = torch.zeros_like(ids)
-    for row, (sequence, _) in enumerate(sequences):
+    for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
-    positions = torch.arange(longest).expand_as(ids)
-    paths = [(row, list(range(start - 1, len(sequence)))) for row, (sequence, start) in enumerate(sequences)]
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}, paths
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": torch.arange(longest).expand_as(ids)}
 
 
 class ProcessRewardModel:
@@ -250,29 +269,14 @@ class ProcessRewardModel:
         Raises:
             StoreError: There is none, or it is of another version.
         """
-        path = Path(folder) / _SETTINGS_FILE
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise StoreError(f"{folder} holds no process reward model: there is no {path}") from error
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{path} is damaged: {error}") from error
-        if not isinstance(record, dict):
-            raise StoreError(f"{path} is damaged: it holds no settings")
-        if record.get("settings_version") != _SETTINGS_VERSION:
-            raise StoreError(f"{path} has settings_version {record.get('settings_version')}, not {_SETTINGS_VERSION}")
+        record = read_settings(folder, _SETTINGS_FILE, _SETTINGS_VERSION, "process reward model")
         settings = PRMSettings(**record)
         return cls(*_load(ModelConfig(str(folder), **options), settings.head), settings)
 
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a Hugging Face directory, with ``card`` as its README."""
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(path)
-        self.model.save_pretrained(path)
-        (path / "README.md").write_text(card or "A process reward model.\n", encoding="utf-8")
-        settings = json.dumps(asdict(self.settings), indent=2) + "\n"
-        (path / _SETTINGS_FILE).write_text(settings, encoding="utf-8")  # last, so that a folder with it is complete
+        card = card or "A process reward model.\n"
+        write_model_folder(folder, self.model, self.tokenizer, card, _SETTINGS_FILE, asdict(self.settings))
 
     def use(self, settings: PRMSettings) -> None:
         """Score with other settings of the link from now on."""

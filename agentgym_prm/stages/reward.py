@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Prompt
+from agentgym_prm.algos.loop import METRICS
 from agentgym_prm.algos.prm import RANKING_LOSSES, PRMConfig, calibrate, q_examples, train_prm
-from agentgym_prm.algos.sft import METRICS
 from agentgym_prm.models import ModelConfig
 from agentgym_prm.rewards.baselines import BagOfWords, LikelihoodScorer, MajorityScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
