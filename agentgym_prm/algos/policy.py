@@ -140,6 +140,11 @@ class Policy:
 
     # --- the reference ---
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether there is a reference: weights that were kept, or those under the adapters."""
+        return self._reference is not None or hasattr(self.agent.model, "disable_adapter")
+
     def keep_reference(self) -> None:
         """Keep the present weights as the reference; adapters that are merged nowhere are just switched off instead."""
         if hasattr(self.agent.model, "disable_adapter"):
@@ -232,15 +237,41 @@ class Policy:
             )
         return rows
 
+    def replies(self, histories: Sequence[History], actions: Sequence[Action]) -> list[Row]:
+        """A row for each reply to the history at the same place; episodes are numbered 0, 1, ….
+
+        Its action tokens are those of the reply alone, or the choice of its command.
+
+        Raises:
+            ValueError: As ``rows`` and ``choices``.
+        """
+        for number, action in enumerate(actions):
+            self._check(action, f"reply {number}")
+        if self.agent.mode == "choose":
+            return self.choices(histories, actions)
+        rows = []
+        encoded = self.agent.encoder.histories(histories)
+        for number, (history, action, shown) in enumerate(zip(histories, actions, encoded, strict=True)):
+            token_ids = (*shown.token_ids, *action.token_ids)
+            places = tuple(range(len(shown.token_ids), len(token_ids)))
+            rows.append(Row(number, (len(history.steps),) * len(places), token_ids, action.logprobs, places))
+        return rows
+
     # --- reading ---
 
-    def batches(self, rows: Sequence[Row]) -> list[list[int]]:
-        """The rows, as indices, in forward passes of similar length; those that read the same stand together."""
+    def batches(self, rows: Sequence[Row], *, together: int = 1) -> list[list[int]]:
+        """The rows, as indices, in forward passes of similar length; those that read the same stand together.
+
+        So do, in their order, the first ``together`` rows, the next ``together`` ones, and so on: pairs, for 2.
+        """
         alike: dict[tuple[Any, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            alike.setdefault((row.token_ids, row.replies) if row.replies else (index,), []).append(index)
+        for first in range(0, len(rows), together):
+            indices = range(first, first + together)
+            # What is read twice is computed once.
+            read = dict.fromkeys((rows[i].token_ids, rows[i].replies) if rows[i].replies else i for i in indices)
+            alike.setdefault(tuple(read), []).extend(indices)
         groups = list(alike.values())
-        lengths = [len(rows[group[0]]) for group in groups]
+        lengths = [len(read) * max(len(rows[index]) for index in group) for read, group in alike.items()]
         return [
             [index for number in batch for index in groups[number]]
             for batch in batches_by_length(lengths, self._batch_tokens)
