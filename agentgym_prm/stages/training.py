@@ -38,6 +38,7 @@ from agentgym_prm.types import Trajectory
 
 _LOG: Final = logging.getLogger(__name__)
 _EVAL: Final = "eval/"
+_INTERVAL: Final = ("eval/success_low", "eval/success_high")
 
 
 def train_policy(
@@ -264,15 +265,16 @@ def _record_start(folder: Path, evaluate: Callable[[], EvalReport]) -> None:
 def _outcome(metrics: Path, config: TrainerConfig) -> dict[str, Any]:
     """Development results before training and of the weights that were kept, off the file, which knows them all."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    last = {f"last_{name}": lines[-1].get(name) for name in ("rollout/success_rate", "reward/process")}
+    last = {"last_batch_success": lines[-1].get("rollout/success_rate")}
     judged = [line for line in lines if f"{_EVAL}success_rate" in line]
     if not judged:
         return last
     trained = [line for line in judged if line["update"]] or judged
     kept = max(trained, key=lambda line: line[f"{_EVAL}success_rate"]) if config.keep_best else trained[-1]
-    results = {"kept_update": kept["update"]}
+    results = {**last, "kept_update": kept["update"]}
+    names = [name for name in kept if name.startswith(_EVAL) and name not in _INTERVAL]
     for when, line in (("before", judged[0]), ("after", kept)):
-        results |= {f"{name.removeprefix(_EVAL)}_{when}": line[name] for name in line if name.startswith(_EVAL)}
+        results |= {f"{name.removeprefix(_EVAL)}_{when}": line[name] for name in names}
     return results
 
 
