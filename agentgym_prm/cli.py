@@ -41,6 +41,7 @@ _TRAINING = {
     "targets": "Estimate Q of commands at states of rollouts, for a reward model to learn.",
     "train-prm": "Train a process reward model and judge it on held-out tasks.",
     "train-progress": "Train a progress estimator and judge it on held-out tasks.",
+    "train": "Train a policy by playing.",
 }
 """Commands that load torch, and what the overview says of them."""
 _RESUME = "rollout and eval continue with --resume --run-dir DIR"

@@ -12,7 +12,7 @@ import platform
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -202,11 +202,16 @@ def _mcnemar(only_a: int, only_b: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EvalReport:
-    """Results of an evaluation, in episode order; ``run_dir`` is where its files are, if it wrote any."""
+    """Results of an evaluation, in episode order; ``run_dir`` is where its files are, if it wrote any.
+
+    ``scores`` is what else was measured in the same episodes, by name, e.g. a mean score of a reward model. It never
+    counts as success.
+    """
 
     agent: str
     results: tuple[EpisodeResult, ...]
     run_dir: Path | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def overall(self) -> Summary:

@@ -1,4 +1,4 @@
-"""From nothing to a judged process reward model: all stages in one run directory.
+"""From nothing to a policy trained against a process reward model, and both judged: all stages in one run directory.
 
 ::
 
@@ -8,11 +8,23 @@
     RUN/rollout/          trajectories.jsonl                       the policy on other training games
     RUN/targets/          branches.jsonl, or steps/ and q/         Q of commands at its states
     RUN/prm/              checkpoints/ metrics.jsonl model/ quality.json
+    RUN/policy/           metrics.jsonl checkpoint.pt model/       the policy, by Online DPO against the reward model
+    RUN/iteration_2/      rollout/ targets/ prm/ policy/           the same from the new policy, and so on
     RUN/eval/NAME/        config.json trajectories.jsonl summary.csv
     RUN/summary.csv  RUN/report.html
 
 Each stage folder ends with a ``done.json``. A killed run goes on when it is started again with the same settings; see
-``stages.py``. The last stage says by three gates whether the reward model does what it is for.
+``stages/form.py``. The last stage says by gates whether the reward model and the policy do what they are for.
+
+An iteration is that of arXiv:2502.10325: the policy plays other training games, a reward model learns from its states,
+and the policy is trained against that, at the states of its own rollouts, with the policy before as the reference. The
+reward model of each iteration is a new one. It starts from the body of the policy whose rollouts it judges, and learns
+from the latest rollouts only: they are the states that this policy meets. The evaluation judges imitation with
+the first reward model, and the trained policy with that of the iteration that it came from.
+
+A policy trained too long against reward models learns their mistakes. Each update of the policy's training therefore
+records, beside the reward, true success on development games, which are neither trained on nor part of the evaluation;
+the report draws both. ``stop_by_success`` ends the iterations by it.
 """
 
 import csv
@@ -25,13 +37,17 @@ from typing import Annotated, Any, Final
 import torch
 from tyro.conf import arg
 
+from agentgym_prm.algos.online_dpo import OnlineDPOConfig
+from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.report import write_report
+from agentgym_prm.rewards.specification import RewardSpecification
 from agentgym_prm.stages.config import (
     DemonstrationsConfig,
+    DevelopmentConfig,
     GamesConfig,
     PolicyConfig,
     RolloutConfig,
@@ -41,6 +57,7 @@ from agentgym_prm.stages.evaluation import (
     SUCCESS,
     EvalConfig,
     Gate,
+    Trained,
     evaluate_run,
     gates,
     points,
@@ -63,9 +80,12 @@ from agentgym_prm.stages.policy import (
 )
 from agentgym_prm.stages.reward import train_reward_model
 from agentgym_prm.stages.targets import check_completer, make_targets
+from agentgym_prm.stages.training import train_policy
 from agentgym_prm.store import read_trajectories
 
 _LOG: Final = logging.getLogger(__name__)
+_POLICY: Final = "online_dpo"
+"""The algorithm of the policy's stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +95,11 @@ class PipelineConfig:
     model: Annotated[ModelConfig, arg(name="")] = field(default_factory=lambda: ModelConfig(model="tiny"))
     """What policy and reward model start from: --model tiny, or a name on the hub, or a folder."""
     seed: int = 0
-    """Seeds every stage; stands in place of the seeds of tiny, sft and prm."""
+    """Seeds every stage; stands in place of the seeds of tiny, sft, prm and dpo."""
+    iterations: int = 1
+    """How often the policy plays, a reward model learns from that, and the policy is trained against it."""
+    stop_by_success: bool = False
+    """Stop after an iteration that did not raise success on the development games, and end with the best policy."""
     vocabulary_games: int = 200
     """Further training games, played at random, that a tiny model's tokenizer gets words from; not imitated."""
     games: GamesConfig = field(default_factory=GamesConfig)
@@ -100,6 +124,10 @@ class PipelineConfig:
         )
     )
     """How it is trained."""
+    dpo: OnlineDPOConfig = field(default_factory=lambda: _dpo(tiny=True))
+    """How the policy is trained against it."""
+    development: DevelopmentConfig = field(default_factory=DevelopmentConfig)
+    """Held-out games that judge the policy while it is trained."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     """How both are judged."""
 
@@ -118,11 +146,22 @@ class PipelineConfig:
             sft=SFTConfig(precision=precision),
             head="scalar",
             prm=PRMConfig(contrast=1.0, batch_size=16, precision=precision),
+            dpo=replace(_dpo(tiny=False), precision=precision),
         )
 
     def __post_init__(self) -> None:
         if self.vocabulary_games < 0:
             raise ValueError(f"vocabulary_games must be at least 0, got {self.vocabulary_games}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {self.iterations}")
+        if self.stop_by_success and not self.development.episodes:
+            raise ValueError("stop_by_success goes by the development games, and development.episodes is 0")
+
+
+def _dpo(*, tiny: bool) -> OnlineDPOConfig:
+    preset = algorithm(_POLICY).preset(tiny=tiny)
+    assert isinstance(preset, OnlineDPOConfig)
+    return preset
 
 
 def run_pipeline(run_dir: str | Path, config: PipelineConfig, *, say: Say = _LOG.info) -> dict[str, Any]:
@@ -150,9 +189,11 @@ def _check(config: PipelineConfig, say: Say) -> None:
     games, model = config.games, config.model.model
     size = games.size(games.train_split)
     games.size(games.eval_split)
+    if config.development.episodes:
+        games.size(config.development.split)
     check_folder(model)
     check_completer(config.targets, games)
-    wanted = config.demonstrations.games + config.vocabulary_games + config.rollout.games
+    wanted = config.demonstrations.games + config.vocabulary_games + config.iterations * config.rollout.games
     if wanted > size:
         say(f"note: {wanted} training games are asked for and there are {size}, so some are played in several stages")
 
@@ -177,13 +218,82 @@ def _run(run: Path, config: PipelineConfig, say: Say) -> dict[str, Any]:
         seed=seed,
         say=say,
     )
-    # Adapters were merged into the policy; a reward model gets new ones.
-    model = replace(config.model, model=str(run / "sft" / "model"))
-    plain = replace(model, lora_rank=0)
-    collect_rollouts(run / "rollout", plain, config.rollout, policy, games, first_game=played, seed=seed, say=say)
+    trained = _iterations(run, config, demonstrations, played, say)
+    imitator = _plain(config, run / "sft" / "model")
+    results = evaluate_run(
+        run / "eval", imitator, run / "prm" / "model", config.eval, policy, games, trained=trained, seed=seed, say=say
+    )
+    say(f"report: {finish(run, config.eval, say=say)}")
+    return results
+
+
+def _plain(config: PipelineConfig, folder: Path) -> ModelConfig:
+    """A policy of the run as it is: adapters were merged into it, and it gets no new ones."""
+    return replace(config.model, model=str(folder), lora_rank=0)
+
+
+# --- iterations ---
+
+
+def iteration_folder(run: str | Path, number: int) -> Path:
+    """Where the stages of an iteration are, of which the first is number 1."""
+    return Path(run) if number == 1 else Path(run) / f"iteration_{number}"
+
+
+def _iterations(run: Path, config: PipelineConfig, demonstrations: Path, played: int, say: Say) -> Trained:
+    """All iterations from the imitating policy on; the policy to end with.
+
+    Args:
+        run: The run's folder.
+        config: All settings.
+        demonstrations: File of the expert's trajectories.
+        played: Training games that were played before, in the random order of the training games.
+        say: Gets a line about each stage.
+    """
+    before = run / "sft" / "model"
+    best: tuple[float, Trained] | None = None
+    for number in range(1, config.iterations + 1):
+        folder = iteration_folder(run, number)
+        first_game = played + (number - 1) * config.rollout.games
+        figures = _iterate(folder, before, config, demonstrations, first_game, _telling(number, say))
+        trained = Trained(_plain(config, folder / "policy" / "model"), folder / "prm" / "model")
+        before = folder / "policy" / "model"
+        if not config.stop_by_success:
+            best = (0.0, trained)
+            continue
+        if best is None:
+            imitator = _plain(config, run / "sft" / "model")
+            best = (figures["success_rate_before"], Trained(imitator, run / "prm" / "model"))
+        if figures["success_rate_after"] <= best[0]:
+            say(
+                f"stopped after iteration {number}: {figures['success_rate_after']:.1%} of the development games won, "
+                f"{best[0]:.1%} by the best policy before"
+            )
+            break
+        best = (figures["success_rate_after"], trained)
+    assert best is not None
+    return best[1]
+
+
+def _telling(number: int, say: Say) -> Say:
+    """The first iteration's stages say what they always said."""
+    return say if number == 1 else lambda line: say(f"iteration {number}, {line}")
+
+
+def _iterate(
+    folder: Path, before: Path, config: PipelineConfig, demonstrations: Path, first_game: int, say: Say
+) -> dict[str, Any]:
+    """Rollouts, targets, reward model and policy, in FOLDER; the results of the last of these stages."""
+    seed, games, policy = config.seed, config.games, config.policy
+    # Adapters were merged into the policy; a reward model, and the next policy, get new ones.
+    plain, model = _plain(config, before), replace(config.model, model=str(before))
+    rollouts = folder / "rollout" / TRAJECTORIES
+    collect_rollouts(
+        folder / "rollout", plain, config.rollout, policy, games, first_game=first_game, seed=seed, say=say
+    )
     make_targets(
-        run / "targets",
-        run / "rollout" / TRAJECTORIES,
+        folder / "targets",
+        rollouts,
         config.targets,
         games,
         demonstrations=demonstrations,
@@ -193,8 +303,8 @@ def _run(run: Path, config: PipelineConfig, say: Say) -> dict[str, Any]:
         say=say,
     )
     train_reward_model(
-        run / "prm",
-        run / "targets",
+        folder / "prm",
+        folder / "targets",
         model,
         replace(config.prm, seed=seed),
         policy,
@@ -202,9 +312,18 @@ def _run(run: Path, config: PipelineConfig, say: Say) -> dict[str, Any]:
         seed=seed,
         say=say,
     )
-    results = evaluate_run(run / "eval", plain, run / "prm" / "model", config.eval, policy, games, seed=seed, say=say)
-    say(f"report: {finish(run, config.eval, say=say)}")
-    return results
+    return train_policy(
+        folder / "policy",
+        model,
+        _POLICY,
+        replace(config.dpo, seed=seed),
+        policy,
+        games,
+        development=config.development,
+        rewards=[RewardSpecification("prm", str(folder / "prm"))],
+        trajectories=rollouts,
+        say=say,
+    )
 
 
 # --- summary and report ---

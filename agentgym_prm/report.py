@@ -8,6 +8,7 @@ bytes. Left out: the episodes of stages that make training data (``demonstration
 import json
 import math
 import re
+import sys
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,14 +18,23 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-from agentgym_prm.charts import Bin, Series, interval_bar, line_chart, reliability_diagram
+from agentgym_prm.charts import (
+    Bin,
+    Panel,
+    Series,
+    interval_bar,
+    interval_chart,
+    line_chart,
+    panel_chart,
+    reliability_diagram,
+)
 from agentgym_prm.errors import StoreError, UsageError, needs_extra
 from agentgym_prm.evaluate import EpisodeResult, EvalReport, PairedDifference, paired_difference, summarise
 from agentgym_prm.store import read_trajectories
 from agentgym_prm.types import INJECTED, PARSE_ERROR, Action, InfoKey, Step, Trajectory
 
-STAGES: Final = ("demonstrations", "sft", "rollout", "targets", "prm", "eval")
-"""Folders of a pipeline's stages, in the order in which they run."""
+STAGES: Final = ("demonstrations", "sft", "rollout", "targets", "prm", "policy", "eval")
+"""Folders of a pipeline's stages, in the order in which they run; from ``rollout`` to ``policy`` is an iteration."""
 BASELINE: Final = "sft"
 """The agent that the others are compared with, if it was evaluated."""
 MAIN_SCORER: Final = "prm"
@@ -38,7 +48,28 @@ _SETTING_CHARACTERS: Final = 300
 _NOT_SCORERS: Final = {INJECTED, PARSE_ERROR, "choice_logprob"}
 """Keys of ``Action.scores`` that are no judgement of the step."""
 _CURVES: Final = {"loss": "loss", "accuracy": "accuracy"}
-"""Metrics that are drawn: those whose names contain the key, together in one chart."""
+"""Metrics of training by steps that are drawn: those whose names contain the key, together in one chart."""
+_SUCCESS: Final = "eval/success_rate"
+_UPDATE_CURVES: Final = (
+    ("success", "share of games won", {"rollout/success_rate": "training batch", _SUCCESS: "held-out games"}),
+    ("steps of an episode", "steps", {"rollout/mean_steps": "training batch", "eval/mean_steps": "held-out games"}),
+    ("divergence", "nats a token", {"policy/kl": "from the start", "policy/approx_kl": "in an update"}),
+    ("entropy", "nats a token", {"policy/entropy": "entropy"}),
+    ("clipped share", "share of tokens", {"policy/clip_fraction": "clipped"}),
+    ("sampler and trainer", "log-probability gap", {"sampler/logprob_gap": "mean", "sampler/logprob_gap_max": "most"}),
+    ("preferences", "share of pairs", {"dpo/accuracy": "told right", "dpo/pairs_share": "histories with a pair"}),
+    ("preference margin", "log ratio", {"dpo/margin": "chosen less rejected"}),
+    ("loss", "loss", {"train/loss": "policy", "value/loss": "values"}),
+    ("gradient", "norm", {"train/grad_norm": "norm before clipping"}),
+)
+"""Metrics of training by updates that are drawn: heading, axis, and the curves' names."""
+_REWARD: Final = "reward/"
+_JUDGED: Final = ("reward/prm_mean", "reward/prm_best")
+"""Mean scores of what a policy samples, which nobody is paid for."""
+_SUM_IS_SHOWN: Final = 3
+"""Outcome, one term and the sum of terms; with more the sum is drawn too."""
+_NOT_JUDGES: Final = {_SUCCESS, "eval/success_low", "eval/success_high", "eval/mean_steps"}
+_ADVANTAGE: Final = "eval/advantage_"
 
 
 def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
@@ -64,6 +95,8 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
     content = {
         "agents": agents,
         "task_types": sorted({result.task_type for agent in agents for result in agent.report.results}),
+        "overview": _overview(agents) if len(agents) > 1 else "",
+        "hacking": _hacking(run),
         "curves": _curves(run),
         "quality": _quality(run),
         "stages": _stages(run),
@@ -87,7 +120,13 @@ def _template() -> Any:
     with needs_extra("train"):
         from jinja2 import Environment, StrictUndefined
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "points": _points, "number": _number, "duration": _duration}
+    environment.filters |= {
+        "percent": _percent,
+        "points": _points,
+        "number": _number,
+        "score": _score_text,
+        "duration": _duration,
+    }
     source = files("agentgym_prm").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
 
@@ -156,13 +195,19 @@ def _agents(run: Path) -> list[_Agent]:
 
 
 def _agent_folders(run: Path) -> dict[str, Path]:
-    """Folders with trajectories of judged agents, by the agents' names; ``best_of_2`` comes before ``best_of_16``."""
+    """Folders with trajectories of judged agents, by the agents' names.
+
+    In the order in which a finished evaluation judged them, else by name; ``best_of_2`` comes before ``best_of_16``.
+    """
     below_eval = [path.parent for path in run.glob("eval/*/trajectories.jsonl")]
     below_run = [path.parent for path in run.glob("*/trajectories.jsonl") if _is_evaluation(path.parent)]
     folders = {folder.name: folder for folder in below_eval or below_run}
     if not folders and (run / "trajectories.jsonl").exists():
         return {_agent_name(run): run}
-    return {name: folders[name] for name in sorted(folders, key=_natural)}
+    results = _mapping(_json_object(run / "eval" / "done.json").get("results"))
+    places = {name.removeprefix("success_"): place for place, name in enumerate(results)}
+    order = sorted(folders, key=lambda name: (places.get(name, len(places)), _natural(name)))
+    return {name: folders[name] for name in order}
 
 
 def _is_evaluation(folder: Path) -> bool:
@@ -193,6 +238,12 @@ def _read_agent(name: str, folder: Path) -> tuple[EvalReport, tuple[Trajectory, 
         raise
     except ValueError as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def _overview(agents: Sequence[_Agent]) -> str:
+    """Success of all agents in one drawing."""
+    rows = [(agent.name, agent.report.overall) for agent in agents]
+    return interval_chart([(name, each.success_low, each.success, each.success_high) for name, each in rows])
 
 
 # --- the training stages ---
@@ -226,35 +277,165 @@ class _Quality:
 
 
 def _stages(run: Path) -> list[_Stage]:
-    done = {path.parent.name: _json_object(path) for path in run.glob("*/done.json")}
-    order = sorted(done, key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
-    return [_Stage(name, _finite(done[name].get("seconds")), _mapping(done[name].get("results"))) for name in order]
+    """Finished stages in the order in which they ran; a stage's own folder shows that stage."""
+    paths = [*run.glob("done.json"), *run.glob("*/done.json"), *run.glob("iteration_*/*/done.json")]
+    stages = []
+    for path in sorted(paths, key=lambda path: _stage_place(run, path)):
+        done = _json_object(path)
+        place = path.parent.relative_to(run).as_posix()
+        name = run.resolve().name if place == "." else place
+        stages.append(_Stage(name, _finite(done.get("seconds")), _mapping(done.get("results"))))
+    return stages
+
+
+def _stage_place(run: Path, path: Path) -> tuple[int, int, str]:
+    """By iteration, then by stage; what comes before and after the iterations stands around them."""
+    *outer, _ = path.relative_to(run).parts
+    known = [name for name in outer if name in STAGES]
+    rank = STAGES.index(known[0]) if known else len(STAGES)
+    numbers = [int(name.removeprefix("iteration_")) for name in outer if re.fullmatch("iteration_[0-9]+", name)]
+    last = sys.maxsize if rank >= STAGES.index("eval") else 1
+    return (numbers[0] if numbers else last, rank, path.as_posix())
 
 
 def _curves(run: Path) -> list[_Chart]:
-    """One chart for each file of metrics and kind of metric in it."""
+    """A chart for each file of metrics and kind of metric in it."""
     charts = []
-    for path in sorted(run.rglob("metrics.jsonl"), key=lambda path: (_stage_rank(run, path), path)):
+    for path in sorted(run.rglob("metrics.jsonl"), key=lambda path: _stage_place(run, path)):
         lines = _json_lines(path)
         place = path.parent.relative_to(run).as_posix()
-        for kind, label in _CURVES.items():
-            names = dict.fromkeys(name for line in lines for name in line if kind in name)
-            series = [each for each in (_series(lines, name) for name in names) if each.points]
-            if series:
-                title = label if place == "." else f"{place}: {label}"
-                legend = tuple(each.name for each in series)
-                charts.append(_Chart(title, line_chart(series, "step", label), legend))
+        by_updates = any("update" in line for line in lines)
+        for title, svg, legend in _update_charts(lines) if by_updates else _step_charts(lines):
+            charts.append(_Chart(title if place == "." else f"{place}: {title}", svg, legend))
     return charts
 
 
-def _stage_rank(run: Path, path: Path) -> int:
-    stage = path.relative_to(run).parts[0]
-    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+def _step_charts(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Heading, drawing and names of curves, of training that counts steps."""
+    for kind, label in _CURVES.items():
+        names = dict.fromkeys(name for line in lines for name in line if kind in name)
+        series = [each for each in (_series(lines, name) for name in names) if each.points]
+        if series:
+            yield label, line_chart(series, "step", label), tuple(each.name for each in series)
 
 
-def _series(lines: Sequence[Mapping[str, Any]], name: str) -> Series:
-    pairs = [(_finite(line.get("step")), _finite(line.get(name))) for line in lines]
-    return Series(name, sorted((step, value) for step, value in pairs if step is not None and value is not None))
+def _update_charts(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """The same of training that counts updates: success first, then what is paid, then how the training goes."""
+    names = dict.fromkeys(name for line in lines for name in line if name.startswith(_REWARD))
+    paid = {name: name.removeprefix(_REWARD) for name in names if name not in _JUDGED}
+    if len(paid) <= _SUM_IS_SHOWN:
+        paid.pop(f"{_REWARD}process", None)  # the sum of nothing, or of one term that is shown itself
+    success, *others = _UPDATE_CURVES
+    for title, label, curves in (success, ("reward of an episode", "reward", paid), *others):
+        series = [_series(lines, name, shown, "update") for name, shown in curves.items()]
+        series = [each for each in series if each.points]
+        if series:
+            within = (0.0, 1.0) if label == success[1] else ()
+            svg = panel_chart([Panel(label, series, within)], "update")
+            yield title, svg, tuple(each.name for each in series)
+
+
+def _series(lines: Sequence[Mapping[str, Any]], name: str, shown: str = "", counter: str = "step") -> Series:
+    """A metric against what its lines count; the held-out success has its interval as a band."""
+    pairs = [(_finite(line.get(counter)), _finite(line.get(name))) for line in lines]
+    points = sorted((step, value) for step, value in pairs if step is not None and value is not None)
+    band = [
+        (step, low, high)
+        for step, low, high in (
+            (_finite(line.get(counter)), _finite(line.get("eval/success_low")), _finite(line.get("eval/success_high")))
+            for line in lines
+        )
+        if name == _SUCCESS and step is not None and low is not None and high is not None
+    ]
+    return Series(shown or name, points, sorted(band))
+
+
+# --- success and reward together ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A policy as the development games found it: where in training, true success, and means of judges' scores."""
+
+    iteration: int
+    update: int
+    success: float
+    low: float
+    high: float
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hacking:
+    """The chart of success above judges' scores, and its numbers; ``judges`` are the scores' names."""
+
+    svg: str
+    judges: tuple[str, ...]
+    rows: tuple[_Judged, ...]
+
+
+def _hacking(run: Path) -> _Hacking | None:
+    """True success and what the reward models say of the same episodes, along all training against them.
+
+    Iterations follow one another; the curves of scores break between them, as each has a reward model of its own.
+    """
+    folders = [run] if (run / "metrics.jsonl").is_file() else _policy_folders(run)
+    logs = [(number, _json_lines(folder / "metrics.jsonl")) for number, folder in enumerate(folders, 1)]
+    rows = [row for number, lines in logs for row in _judged(number, lines)]
+    judges = tuple(dict.fromkeys(name for row in rows for name in row.scores))
+    if not judges:
+        return None
+    starts, length = {}, 0
+    for number, lines in logs:
+        starts[number] = length
+        length += max((int(_finite(line.get("update")) or 0) for line in lines), default=0)
+    success = [(starts[row.iteration] + row.update, row) for row in rows]
+    band = [(x, row.low, row.high) for x, row in success]
+    panels = [Panel("held-out games won (share)", [Series("won", [(x, row.success) for x, row in success], band, 0)])]
+    for label, chosen in (("score", False), ("advantage", True)):
+        series = [
+            each
+            for judge in judges
+            if judge.startswith(_ADVANTAGE) == chosen
+            for each in _judge_series(judge, rows, starts)
+        ]
+        sampled = [] if chosen else list(_sampled_series(logs, starts))
+        if series or sampled:
+            panels.append(Panel(f"mean {label} by the reward model", [*series, *sampled]))
+    marks = [float(start) for start in starts.values() if start]
+    return _Hacking(panel_chart(panels, "update", marks), judges, tuple(rows))
+
+
+def _policy_folders(run: Path) -> list[Path]:
+    later = sorted(run.glob("iteration_*/policy"), key=lambda path: _natural(path.parent.name))
+    return [path for path in (run / "policy", *later) if (path / "metrics.jsonl").is_file()]
+
+
+def _judged(iteration: int, lines: Sequence[Mapping[str, Any]]) -> Iterator[_Judged]:
+    for line in lines:
+        numbers = [_finite(line.get(name)) for name in ("update", _SUCCESS, "eval/success_low", "eval/success_high")]
+        update, success, low, high = numbers
+        if update is None or success is None or low is None or high is None:
+            continue
+        scores = {name: _finite(line[name]) for name in line if name.startswith("eval/") and name not in _NOT_JUDGES}
+        known = {name: score for name, score in scores.items() if score is not None}
+        yield _Judged(iteration, int(update), success, low, high, known)
+
+
+def _judge_series(judge: str, rows: Sequence[_Judged], starts: Mapping[int, int]) -> Iterator[Series]:
+    name = judge.removeprefix("eval/")
+    for iteration, start in starts.items():
+        own = [row for row in rows if row.iteration == iteration and judge in row.scores]
+        if own:
+            yield Series(name, [(start + row.update, row.scores[judge]) for row in own], colour=1)
+
+
+def _sampled_series(logs: Sequence[tuple[int, Any]], starts: Mapping[int, int]) -> Iterator[Series]:
+    """What Online DPO maximises: the mean score of what the policy samples in the states that it trains on."""
+    for iteration, lines in logs:
+        points = _series(lines, _JUDGED[0], counter="update").points
+        if points:
+            yield Series("samples", [(starts[iteration] + x, y) for x, y in points], colour=2)
 
 
 def _quality(run: Path) -> _Quality | None:
@@ -483,6 +664,15 @@ def _number(value: Any) -> str:
     if 0 < abs(finite) < 0.001:
         return f"{finite:.2g}"
     return f"{finite:.3f}" if abs(finite) < 1000 else f"{finite:.0f}"
+
+
+def _score_text(value: float | None) -> str:
+    """Four digits, as differences of scores are small.
+
+    >>> _score_text(0.789534), _score_text(-0.0112781), _score_text(None)
+    ('0.7895', '-0.01128', '–')
+    """
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -3,50 +3,62 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from tyro.conf import arg
 
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.local import LocalAgent
+from agentgym_prm.algos.presets import TINY_WIDTH, algorithm, is_tiny, model_width
 from agentgym_prm.algos.prm import PRMConfig
+from agentgym_prm.algos.processes import Processes
 from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.algos.sft import SFTConfig
+from agentgym_prm.algos.tracking import TRACKERS
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
-from agentgym_prm.models import TINY, ModelConfig, TinyConfig
+from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.pipeline import PipelineConfig, run_pipeline
+from agentgym_prm.report import write_report
 from agentgym_prm.rewards.baselines import LikelihoodScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.progress import MAX_LENGTH
+from agentgym_prm.rewards.specification import RewardSpecification
 from agentgym_prm.rewards.targets import TRAIN_SHARE
-from agentgym_prm.stages.config import GamesConfig, PolicyConfig, TargetsConfig
+from agentgym_prm.stages.config import DevelopmentConfig, GamesConfig, PolicyConfig, TargetsConfig
 from agentgym_prm.stages.form import DONE
 from agentgym_prm.stages.policy import TRAJECTORIES, load_policy, train_sft, vocabulary_texts
 from agentgym_prm.stages.progress import train_progress_estimator
 from agentgym_prm.stages.reward import train_reward_model
 from agentgym_prm.stages.targets import make_targets
+from agentgym_prm.stages.training import train_policy
 
 SCORERS: Final = ("random", "likelihood")
+_ALGORITHM: Final = "grpo"
+"""Whose settings ``train --help`` shows if it names none."""
 
 
 def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
-    """The commands; defaults are those of the model that the arguments name."""
-    defaults = PipelineConfig.of(_model_named(arguments) or TINY)
+    """The commands; defaults are those of the model, and of the algorithm, that the arguments name."""
+    model = _named("--model", arguments) or TINY
+    tiny = is_tiny(model_folder(model))
+    defaults = PipelineConfig.of(TINY if tiny else model)
     return {
         "pipeline": _pipeline_command(defaults),
         "sft": _sft_command(defaults),
         "targets": _targets_command(defaults),
         "train-prm": _train_prm_command(defaults),
         "train-progress": _train_progress_command(defaults),
+        "train": _train_command(defaults, _named("--algo", arguments) or _ALGORITHM, tiny=tiny),
     }
 
 
-def _model_named(arguments: Sequence[str]) -> str:
+def _named(flag: str, arguments: Sequence[str]) -> str:
+    """What the arguments give for a flag; empty if they do not."""
     for number, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
-        if name == "--model":
+        if name == flag:
             return value or next(iter(arguments[number + 1 :]), "")
     return ""
 
@@ -245,13 +257,108 @@ def _train_progress_command(defaults: PipelineConfig) -> Callable[..., int]:
     return train_progress
 
 
+def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool) -> Callable[..., int]:
+    preset = algorithm(algorithm_name).preset(tiny=tiny)
+
+    def train(
+        algo: str,
+        run_dir: Path,
+        model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
+        reward: tuple[str, ...] = (),
+        games: GamesConfig = GamesConfig(),
+        policy: PolicyConfig = defaults.policy,
+        train: Any = preset,
+        development: DevelopmentConfig = DevelopmentConfig(),
+        trajectories: Path | None = None,
+        tracker: str | None = None,
+        seed: int = 0,
+    ) -> int:
+        """Train a policy by playing: RUN_DIR/model, RUN_DIR/metrics.jsonl, RUN_DIR/report.html.
+
+        --train.* are the settings of the algorithm that --algo names (of grpo if there is none), with defaults that
+        follow the size of --model. Several processes train one policy: `accelerate launch --cpu --num-processes 2 -m
+        agentgym_prm train ...`. The same command goes on with a run that was stopped.
+
+        Args:
+            algo: grpo, mt_grpo, ms_po, gigpo, rloo, ppo or online_dpo.
+            run_dir: Folder to write to; one that was started is continued.
+            model: Folder or name of what training starts from; the folder of `sft` stands for the model in it.
+            reward: What is paid besides the outcome, KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, any number of them:
+                prm:FOLDER (process advantage of a reward model), prm-score:FOLDER, spa:FOLDER (progress estimator),
+                shaping:gcsr, shaping:value:FOLDER, rubric:NAME. SPA-RL is spa:FOLDER rubric:valid_action@0.5.
+                online_dpo takes one of the first three, and no outcome.
+            games: Which games are trained on; --env is short for --games.env.
+            policy: What the policy is shown, and how it acts.
+            train: The training.
+            development: Held-out games that judge it meanwhile.
+            trajectories: File or folder of logged trajectories to train on instead of games, sampled by the model.
+            tracker: Also log to tensorboard or wandb.
+            seed: Seed of everything random.
+        """
+        quiet()
+        if not model.model:
+            raise UsageError("--model is missing: the folder or name of the policy that training starts from")
+        folder = model_folder(model.model)
+        check_model(folder)
+        if tracker is not None and tracker not in TRACKERS:
+            raise UnknownNameError.of("tracker", tracker, TRACKERS)
+        rewards = [RewardSpecification.parse(each) for each in reward]
+        first = Processes.launched().is_first
+        say = _say if first else _silent
+        say(f"{algo}: defaults for {_size(folder, tiny=tiny)}")
+        train_policy(
+            run_dir,
+            replace(model, model=folder),
+            algo,
+            replace(train, seed=seed),
+            policy,
+            games,
+            development=development,
+            rewards=rewards,
+            trajectories=_trajectories(trajectories) if trajectories else None,
+            tracker=tracker,
+            say=say,
+        )
+        if first:
+            say(f"report: {write_report(run_dir)}")
+        return 0
+
+    # The flags below --train are the fields of this class.
+    train.__annotations__["train"] = type(preset)
+    return train
+
+
+def _size(folder: str, *, tiny: bool) -> str:
+    width = model_width(folder)
+    if tiny:
+        return f"a tiny model ({width} wide, pretrained ones have at least {TINY_WIDTH})"
+    return f"a pretrained model, as in the papers{f' ({width} wide)' if width else ''}"
+
+
+def model_folder(name: str) -> str:
+    """The model that a name means: the folder of a run's stage stands for the model in it."""
+    inner = Path(name) / "model"
+    return str(inner) if (inner / "config.json").is_file() else name
+
+
+def check_model(name: str) -> None:
+    """Refuse a folder that holds no model, and what is written like a path but leads nowhere.
+
+    Raises:
+        UsageError: It is such a folder.
+        FileNotFoundError: There is no such folder.
+    """
+    check_folder(name)
+    files = ("config.json", "adapter_config.json")
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in files):
+        raise UsageError(f"{name} holds no model: no config.json in it, nor in {Path(name) / 'model'}")
+
+
 def model_agent(name: str, policy: PolicyConfig, seed: int) -> LocalAgent:
     """The agent that a model folder or a name on the hub is; the folder of a run's stage stands for the model in it."""
     quiet()
-    folder = Path(name) / "model" if (Path(name) / "model" / "config.json").is_file() else Path(name)
     try:
-        model = ModelConfig(model=str(folder) if folder.exists() else name)
-        return load_policy(model, policy, seed=seed, name=_agent_name(name))
+        return load_policy(ModelConfig(model=model_folder(name)), policy, seed=seed, name=_agent_name(name))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot play with the model {name!r}: {_first_line(error)}") from error
 
@@ -301,6 +408,10 @@ def _first_line(error: Exception) -> str:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    """What the other processes of a launcher say."""
 
 
 def quiet() -> None:

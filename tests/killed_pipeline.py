@@ -20,14 +20,21 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from agentgym_prm.algos import prm, sft
+from agentgym_prm.algos import core, prm, sft
+from agentgym_prm.algos.online_dpo import OnlineDPOConfig
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.models import ModelConfig, TinyConfig
 from agentgym_prm.pipeline import PipelineConfig, run_pipeline
 from agentgym_prm.report import STAGES
-from agentgym_prm.stages import form, reward, targets
-from agentgym_prm.stages.config import DemonstrationsConfig, GamesConfig, RolloutConfig, TargetsConfig
+from agentgym_prm.stages import form, reward, targets, training
+from agentgym_prm.stages.config import (
+    DemonstrationsConfig,
+    DevelopmentConfig,
+    GamesConfig,
+    RolloutConfig,
+    TargetsConfig,
+)
 from agentgym_prm.stages.evaluation import EvalConfig
 from agentgym_prm.store import TrajectoryWriter
 
@@ -42,6 +49,10 @@ CONFIG = PipelineConfig(
     rollout=RolloutConfig(games=5),
     targets=TargetsConfig(states_per_episode=4, expert_share=0.25, chunk=3, workers=1),
     prm=PRMConfig(learning_rate=3e-3, epochs=2, batch_size=4, contrast=1.0, checkpoint_every=2, log_every=1),
+    dpo=OnlineDPOConfig(
+        learning_rate=3e-3, optimizer="muon", updates=4, tasks=4, histories=8, eval_every=2, checkpoint_every=2
+    ),
+    development=DevelopmentConfig(episodes=3, judged_turns=2),
     eval=EvalConfig(episodes=4, best_of=(2,), control_n=2),
 )
 KILLS_A_STAGE = 2
@@ -94,7 +105,11 @@ class Ticks:
             (prm._RewardTrainer, "compute_loss"),
             (prm._RewardTrainer, "_save_checkpoint"),
             (PreTrainedTokenizerBase, "save_pretrained"),
+            (core.Trainer, "step"),
+            (core.Trainer, "_log"),
+            (core.Trainer, "_save"),
             (reward, "write_atomically"),
+            (training, "write_atomically"),
             (form, "write_atomically"),
         ):
             self.watch(owner, name)

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,16 +11,24 @@ import pytest
 
 from agentgym_prm import RandomAgent, collect
 from agentgym_prm.agents.prompts import Prompt
+from agentgym_prm.algos.online_dpo import OnlineDPOConfig
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.envs import ALFWORLD, TOY
 from agentgym_prm.errors import StoreError, UsageError
 from agentgym_prm.evaluate import make_envs
 from agentgym_prm.models import ModelConfig, TinyConfig
-from agentgym_prm.pipeline import PipelineConfig, run_pipeline
+from agentgym_prm.pipeline import PipelineConfig, _iterations, iteration_folder, run_pipeline
 from agentgym_prm.report import STAGES
 from agentgym_prm.rewards.prm import ProcessRewardModel
-from agentgym_prm.stages.config import DemonstrationsConfig, GamesConfig, PolicyConfig, RolloutConfig, TargetsConfig
+from agentgym_prm.stages.config import (
+    DemonstrationsConfig,
+    DevelopmentConfig,
+    GamesConfig,
+    PolicyConfig,
+    RolloutConfig,
+    TargetsConfig,
+)
 from agentgym_prm.stages.evaluation import EvalConfig
 from agentgym_prm.stages.policy import read_episodes
 from agentgym_prm.stages.targets import make_targets, read_targets
@@ -37,6 +46,8 @@ TOY_RUN = PipelineConfig(
     targets=TargetsConfig(states_per_episode=3, completer="random", n=4, chunk=7, expert_share=0.25, workers=1),
     head="scalar",
     prm=PRMConfig(learning_rate=1e-2, batch_size=8, log_every=1),
+    dpo=OnlineDPOConfig(learning_rate=3e-3, optimizer="muon", updates=4, tasks=6, samples=4, beta=0.1, eval_every=2),
+    development=DevelopmentConfig(episodes=6, judged_turns=2),
     eval=EvalConfig(episodes=6, best_of=(2, 4), control_n=4),
 )
 
@@ -70,13 +81,13 @@ def without_rounding(trajectory):
 
 def test_every_stage_was_killed_several_times(killed):
     kills = json.loads((killed / "kills.json").read_text())
-    assert len(kills) == 12
+    assert len(kills) == 14
     assert {stage for stage, _, _ in kills} == set(STAGES)
 
 
 def test_killed_and_continued_runs_play_the_same_episodes(killed):
     files = sorted(path.relative_to(killed / "whole") for path in (killed / "whole").rglob("trajectories.jsonl"))
-    assert len(files) == 2 + 8  # demonstrations, rollouts, and the agents of the evaluation
+    assert len(files) == 2 + 10  # demonstrations, rollouts, and the agents of the evaluation
     for file in files:
         whole, again = (read_episodes(killed / run / file) for run in ("whole", "killed"))
         assert list(map(without_rounding, again)) == list(map(without_rounding, whole)), file
@@ -86,10 +97,16 @@ def test_killed_and_continued_runs_play_the_same_episodes(killed):
 
 
 def test_killed_and_continued_runs_learn_the_same_weights_bit_by_bit(killed):
-    for file in ("sft/model/model.safetensors", "prm/model/model.safetensors", "sft/base/model.safetensors"):
+    for file in (
+        "sft/model/model.safetensors",
+        "prm/model/model.safetensors",
+        "sft/base/model.safetensors",
+        "policy/model/model.safetensors",
+    ):
         assert (killed / "killed" / file).read_bytes() == (killed / "whole" / file).read_bytes(), file
-    first, last = (killed / "whole" / f"sft/{name}/model.safetensors" for name in ("base", "model"))
-    assert first.read_bytes() != last.read_bytes()
+    names = ("sft/base", "sft/model", "policy/model")
+    weights = {(killed / "whole" / name / "model.safetensors").read_bytes() for name in names}
+    assert len(weights) == 3
 
 
 def test_killed_and_continued_runs_come_to_the_same_results(killed):
@@ -111,7 +128,9 @@ def test_each_stage_leaves_its_files(toy_run):
         "config.json", "demonstrations/trajectories.jsonl", "sft/base/config.json", "sft/checkpoint.pt",
         "sft/metrics.jsonl", "sft/model/config.json", "rollout/trajectories.jsonl", "targets/branches.jsonl",
         "prm/metrics.jsonl", "prm/model/prm.json", "prm/model/README.md", "prm/quality.json",
-        "eval/best_of_4_oracle/summary.csv", "eval/best_of_4_prm/summary.csv", "summary.csv", "report.html",
+        "policy/metrics.jsonl", "policy/checkpoint.pt", "policy/model/config.json", "eval/policy/summary.csv",
+        "eval/policy_best_of_4_prm/summary.csv", "eval/best_of_4_oracle/summary.csv", "eval/best_of_4_prm/summary.csv",
+        "summary.csv", "report.html",
     ):  # fmt: skip
         assert (run / path).is_file(), path
     for stage in STAGES:
@@ -142,12 +161,12 @@ def test_the_summary_has_a_row_for_each_agent_and_each_gate(toy_run):
         rows = {row["name"]: row for row in csv.DictReader(file)}
     agents = [name for name in rows if rows[name]["episodes"]]
     assert agents == [
-        "sft", "sft_greedy", "best_of_2_prm", "best_of_4_prm", "best_of_4_random", "best_of_4_likelihood",
-        "best_of_4_oracle", "random",
+        "sft", "sft_greedy", "policy", "policy_best_of_4_prm", "best_of_2_prm", "best_of_4_prm", "best_of_4_random",
+        "best_of_4_likelihood", "best_of_4_oracle", "random",
     ]  # fmt: skip
     assert all(rows[name]["episodes"] == "6" for name in agents)
     gates = [row for row in rows.values() if row["verdict"]]
-    assert [row["verdict"].partition(":")[0] in ("PASS", "FAIL") for row in gates] == [True] * 4
+    assert [row["verdict"].partition(":")[0] in ("PASS", "FAIL") for row in gates] == [True] * 5
     oracle = rows["best_of_4_oracle"]
     gain = float(oracle["success"]) - float(rows["sft"]["success"])
     assert float(oracle["minus_sft"]) == pytest.approx(gain)
@@ -181,6 +200,95 @@ def test_a_stage_of_its_own_is_refused_on_other_inputs(toy_run, tmp_path):
     rollouts.write_text("".join(lines[:5]))
     with pytest.raises(StoreError, match="builds on rollouts"):
         make_targets(tmp_path / "targets", rollouts, TOY_RUN.targets, TOY_RUN.games)
+
+
+# --- iterations ---
+
+
+@pytest.fixture(scope="module")
+def two_iterations(toy_run, tmp_path_factory):
+    """The toy run gone on with for another iteration: of its stages only the evaluation is done anew."""
+    run = tmp_path_factory.mktemp("two") / "run"
+    shutil.copytree(toy_run[0], run, ignore=shutil.ignore_patterns("eval", "report.html", "summary.csv"))
+    (run / "config.json").unlink()
+    lines = []
+    run_pipeline(run, replace(TOY_RUN, iterations=2), say=lines.append)
+    return run, lines
+
+
+def done(folder):
+    return json.loads((folder / "done.json").read_text())["results"]
+
+
+def test_an_iteration_builds_on_the_policy_of_the_one_before(two_iterations):
+    run, lines = two_iterations
+    assert lines[1:7] == [f"{stage}: complete, skipped" for stage in STAGES if stage != "eval"]
+    again = [line.partition(":")[0] for line in lines if line.startswith("iteration 2, ")]
+    assert again == [f"iteration 2, {stage}" for stage in ("rollout", "targets", "prm", "policy")]
+    # What the second iteration starts with is what the first one ended with, on the same development games.
+    first, second = done(run / "policy"), done(run / "iteration_2/policy")
+    for figure in ("success_rate", "mean_steps"):
+        assert second[f"{figure}_before"] == first[f"{figure}_after"]
+    names = ("policy/model", "iteration_2/policy/model", "sft/model")
+    assert len({(run / name / "model.safetensors").read_bytes() for name in names}) == 3
+    inputs = json.loads((run / "iteration_2/rollout/config.json").read_text())["settings"]
+    assert inputs["builds on policy"] == json.loads((run / "policy/done.json").read_text())["fingerprint"]
+    assert inputs["first_game"] == TOY_RUN.demonstrations.games + TOY_RUN.vocabulary_games + TOY_RUN.rollout.games
+    judged = json.loads((run / "eval/config.json").read_text())["settings"]
+    assert judged["builds on trained policy"] == json.loads((run / "iteration_2/policy/done.json").read_text())[
+        "fingerprint"
+    ]
+
+
+def test_the_report_shows_success_and_reward_of_all_iterations(two_iterations):
+    run, _ = two_iterations
+    page = (run / "report.html").read_text()
+    section = page[page.index('<section id="reward">') : page.index('<section id="learning">')]
+    logs = [(run / name / "metrics.jsonl").read_text().splitlines() for name in ("policy", "iteration_2/policy")]
+    lines = [(number, json.loads(line)) for number, log in enumerate(logs) for line in log]
+    judged = [(number, line) for number, line in lines if "eval/success_rate" in line]
+    assert [(number, line["update"]) for number, line in judged] == [(n, u) for n in (0, 1) for u in (0, 2, 4)]
+    titles = re.findall(r"<title>(.*?)</title>", section)
+    # Four updates in the first iteration, so the second starts at 4.
+    for name, key in (("won", "eval/success_rate"), ("prm", "eval/prm"), ("advantage_prm", "eval/advantage_prm")):
+        expected = [f"{name} {line[key]:.4g} at {4 * number + line['update']}" for number, line in judged]
+        assert [title for title in titles if title.startswith(f"{name} ")] == expected
+    samples = [f"samples {v['reward/prm_mean']:.4g} at {4 * n + v['update']}" for n, v in lines if v["update"]]
+    assert [title for title in titles if title.startswith("samples")] == samples
+    assert section.count('class="diagonal"') == 3  # where the second iteration begins, in each panel
+    assert section.count("<tr><td>2</td>") == 3
+    stages = re.findall(r'<th scope="row">([a-z_0-9/]+)</th><td>[0-9.]+ s</td>', page[page.index('id="stages"') :])
+    second = [f"iteration_2/{stage}" for stage in ("rollout", "targets", "prm", "policy")]
+    assert stages == [*STAGES[:-1], *second, "eval", "together"]
+
+
+def test_iterations_stop_when_success_did_not_rise_and_end_with_the_best_policy(toy_run, tmp_path, monkeypatch):
+    after = iter((0.5, 0.7, 0.7, 0.9))
+
+    def iterate(folder, before, *arguments):
+        started.append(before)
+        return {"success_rate_before": 0.4, "success_rate_after": next(after)}
+
+    for wanted, config in ((2, replace(TOY_RUN, iterations=9, stop_by_success=True)), (4, None)):
+        started, lines, after = [], [], iter((0.5, 0.7, 0.7, 0.9))
+        monkeypatch.setattr("agentgym_prm.pipeline._iterate", iterate)
+        config = config or replace(TOY_RUN, iterations=4)
+        trained = _iterations(tmp_path, config, tmp_path / "demonstrations", 0, lines.append)
+        assert Path(trained.model.model) == iteration_folder(tmp_path, wanted) / "policy" / "model"
+        assert trained.prm == iteration_folder(tmp_path, wanted) / "prm" / "model"
+    assert [path.parent.parent.name for path in started[1:]] == [tmp_path.name, "iteration_2", "iteration_3"]
+    after = iter((0.4,))
+    stopped = replace(TOY_RUN, iterations=2, stop_by_success=True)
+    trained = _iterations(tmp_path, stopped, tmp_path / "demonstrations", 0, lines.append)
+    assert Path(trained.model.model) == tmp_path / "sft" / "model"
+    assert lines == ["stopped after iteration 1: 40.0% of the development games won, 40.0% by the best policy before"]
+
+
+def test_iterations_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
+        replace(TOY_RUN, iterations=0)
+    with pytest.raises(ValueError, match="development.episodes is 0"):
+        replace(TOY_RUN, stop_by_success=True, development=DevelopmentConfig(episodes=0))
 
 
 # --- targets ---
@@ -263,6 +371,8 @@ def test_a_chat_model_runs_through_all_stages_by_free_generation(tmp_path):
         targets=TargetsConfig(states_per_episode=2, completer="policy", max_commands=2, expert_share=0.5),
         head="scalar",
         prm=PRMConfig(batch_size=2, log_every=1),
+        dpo=OnlineDPOConfig(updates=1, tasks=2, histories=4, learning_rate=1e-4),
+        development=DevelopmentConfig(episodes=2, judged_turns=1),
         eval=EvalConfig(episodes=2, best_of=(2,), control_n=2, baselines=False),
     )
     run_pipeline(tmp_path / "run", config)

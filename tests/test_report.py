@@ -198,7 +198,8 @@ def test_curves_are_drawn_for_every_file_of_metrics(pipeline):
     page = report(pipeline)
     titles = re.findall(r"<figcaption>(.*?)</figcaption>", page.source)
     assert titles == [
-        "sft: loss", "prm: loss", "prm: accuracy", "Calibration of prm", "Mean target by score decile",
+        "Success with its 95 % interval", "sft: loss", "prm: loss", "prm: accuracy", "Calibration of prm",
+        "Mean target by score decile",
     ]  # fmt: skip
     assert "prm/validation_loss" in page.text
     assert "nan" not in " ".join(value for name, value in page.attributes if name == "points")

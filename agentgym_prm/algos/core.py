@@ -342,19 +342,14 @@ class Trainer(ABC):
 
     def _evaluate(self, evaluation: Evaluation) -> Metrics:
         started = time.perf_counter()
-        mine = [evaluation(self.policy.agent).overall] if self.processes.is_first else []
-        overall = self.processes.gather(mine)[0]
-        if self.best is None or overall.success > self.best:
-            self.best = overall.success
+        mine = [evaluation_metrics(evaluation(self.policy.agent))] if self.processes.is_first else []
+        metrics = self.processes.gather(mine)[0]
+        success = metrics["eval/success_rate"]
+        if self.best is None or success > self.best:
+            self.best = success
             if self.config.keep_best:
                 self._best_weights = {name: value.clone() for name, value in self._weights().items()}
-        return {
-            "eval/success_rate": overall.success,
-            "eval/success_low": overall.success_low,
-            "eval/success_high": overall.success_high,
-            "eval/mean_steps": overall.mean_steps,
-            "time/eval_s": round(time.perf_counter() - started, 3),
-        }
+        return {**metrics, "time/eval_s": round(time.perf_counter() - started, 3)}
 
     # --- what a person sees ---
 
@@ -518,6 +513,18 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> Metrics:
         **terms,
         "reward/outcome": sum(trajectory.outcome for trajectory in trajectories) / count,
         "reward/process": sum(step.process_reward for step in steps) / count,
+    }
+
+
+def evaluation_metrics(report: EvalReport) -> Metrics:
+    """What an evaluation comes to: success with its interval, steps, and what else it measured."""
+    overall = report.overall
+    return {
+        "eval/success_rate": overall.success,
+        "eval/success_low": overall.success_low,
+        "eval/success_high": overall.success_high,
+        "eval/mean_steps": overall.mean_steps,
+        **{f"eval/{name}": value for name, value in report.scores.items()},
     }
 
 

@@ -2,9 +2,10 @@
 
 import random
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import gymnasium as gym
+from tyro.conf import arg
 
 from agentgym_prm.agents.local import MODES
 from agentgym_prm.envs import ALFWORLD
@@ -21,7 +22,7 @@ COMPLETERS: Final = ("policy", "handcoded", "random")
 class GamesConfig:
     """Which games are played."""
 
-    env: str = ALFWORLD
+    env: Annotated[str, arg(aliases=["--env"])] = ALFWORLD
     """Registered id of the environment."""
     data: str = "builtin"
     """'builtin' (no download), 'official' (below $ALFWORLD_DATA), or a path; ALFWorld only."""
@@ -95,6 +96,22 @@ class PolicyConfig:
         if self.temperature < 0:
             raise ValueError(f"temperature must be at least 0, got {self.temperature}")
         _at_least(1, self, "max_new_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class DevelopmentConfig:
+    """The held-out games that a policy is judged on while it trains; those of the final evaluation are others."""
+
+    split: str = "valid_seen"
+    """Their split."""
+    episodes: int = 100
+    """How many of its games, from the first on; at most all. 0 for no judgement."""
+    judged_turns: int = 5
+    """Turns of each episode, evenly spaced, whose actions reward models judge."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "episodes")
+        _at_least(1, self, "judged_turns")
 
 
 @dataclass(frozen=True, slots=True)

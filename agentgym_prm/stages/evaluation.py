@@ -38,6 +38,10 @@ GAIN_GATE: Final = 0.15
 """What choosing with the reward model should bring over the policy."""
 SHARE_GATE: Final = 0.5
 """... and which share of the oracle's gain."""
+POLICY_GATE: Final = 0.20
+"""What the policy that was trained against the reward model should bring over imitation."""
+TRAINED: Final = "policy"
+"""What the policy that was trained by more than imitation is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,14 @@ class EvalConfig:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A policy trained against a reward model, and that model's folder."""
+
+    model: ModelConfig
+    prm: str | Path
+
+
 def evaluate_run(
     folder: str | Path,
     model: ModelConfig,
@@ -69,6 +81,7 @@ def evaluate_run(
     policy: PolicyConfig,
     games: GamesConfig,
     *,
+    trained: Trained | None = None,
     seed: int = 0,
     say: Say = _LOG.info,
 ) -> dict[str, Any]:
@@ -81,6 +94,8 @@ def evaluate_run(
         config: What is judged.
         policy: How the policy acts.
         games: Which games.
+        trained: A policy that was trained further, which is judged too: alone, and in Best-of-N with its own reward
+            model.
         seed: Of the agents' draws.
         say: Gets one line about each agent, and one about the stage.
 
@@ -91,7 +106,7 @@ def evaluate_run(
 
     def work() -> dict[str, Any]:
         reports = {}
-        for name, make in contestants(model, prm, config, policy, games, seed).items():
+        for name, make in contestants(model, prm, config, policy, games, seed, trained).items():
             reports[name] = evaluate(
                 make(),
                 games.env,
@@ -109,23 +124,37 @@ def evaluate_run(
         judged = gates(reports, config.control_n, quality_accuracy(Path(prm).parent))
         return success | {f"gate: {gate.claim}": str(gate) for gate in judged}
 
-    return run_stage(folder, settings, work, builds_on={"policy": model.model, "prm": prm}, say=say, figures=False)
+    builds_on: dict[str, str | Path] = {"policy": model.model, "prm": prm}
+    if trained is not None:
+        builds_on |= {"trained policy": trained.model.model, "its prm": trained.prm}
+    return run_stage(folder, settings, work, builds_on=builds_on, say=say, figures=False)
 
 
 def contestants(
-    model: ModelConfig, prm: str | Path, config: EvalConfig, policy: PolicyConfig, games: GamesConfig, seed: int
+    model: ModelConfig,
+    prm: str | Path,
+    config: EvalConfig,
+    policy: PolicyConfig,
+    games: GamesConfig,
+    seed: int,
+    trained: Trained | None = None,
 ) -> dict[str, Callable[[], Agent]]:
     """What is judged, by name; the models are loaded once, the oracle's games when it is asked for."""
     loaded = load_model(model)
     sampled = policy_agent(*loaded, policy, seed=seed)
     greedy = policy_agent(*loaded, policy, seed=seed, name="sft_greedy", temperature=0.0)
-    judge = ProcessRewardModel.load(prm, device=model.device, dtype=model.dtype, attention=model.attention)
+    judge = _judge(prm, model)
 
     def best_of(n: int, scorer: Callable[[], StepScorer]) -> Callable[[], Agent]:
         return lambda: BestOfN(sampled, scorer(), n)
 
     n = config.control_n
     agents: dict[str, Callable[[], Agent]] = {"sft": lambda: sampled, "sft_greedy": lambda: greedy}
+    if trained is not None:
+        player = policy_agent(*load_model(trained.model), policy, seed=seed, name=TRAINED)
+        own_judge = _judge(trained.prm, trained.model)
+        agents[TRAINED] = lambda: player
+        agents[f"{TRAINED}_best_of_{n}_prm"] = lambda: BestOfN(player, own_judge, n)
     agents |= {f"best_of_{count}_prm": best_of(count, lambda: judge) for count in sorted({*config.best_of, n})}
     agents[f"best_of_{n}_random"] = best_of(n, lambda: RandomScorer(seed))
     agents[f"best_of_{n}_likelihood"] = best_of(n, lambda: LikelihoodScorer(sampled))
@@ -136,6 +165,10 @@ def contestants(
         if games.env == ALFWORLD:
             agents["handcoded"] = HandcodedAgent
     return agents
+
+
+def _judge(prm: str | Path, model: ModelConfig) -> ProcessRewardModel:
+    return ProcessRewardModel.load(prm, device=model.device, dtype=model.dtype, attention=model.attention)
 
 
 def oracle(games: GamesConfig) -> StepScorer:
@@ -189,6 +222,10 @@ def gates(reports: Mapping[str, EvalReport], n: int, accuracy: float | None) -> 
         share = gain.difference / most.difference if most.difference > 0 else 0.0
         claim = f"prm best-of-{n} gains at least {SHARE_GATE:.0%} of what the oracle gains"
         judged.append(Gate(claim, share >= SHARE_GATE, f"{share:.0%}"))
+    if TRAINED in reports:
+        gain = versus(reports, TRAINED)
+        claim = f"trained policy gains at least {100 * POLICY_GATE:.0f} points over sft"
+        judged.append(Gate(claim, gain.difference >= POLICY_GATE, points(gain), gain))
     return judged
 
 

@@ -1,0 +1,183 @@
+"""Reward terms by name, as they are asked for on the command line: ``KIND[:ARGUMENT][@COEFFICIENT]``.
+
+::
+
+    prm:FOLDER             the process advantage of a reward model: its score less the mean of all admissible commands
+    prm-score:FOLDER       its score as it is; positive at every step, so that long episodes are paid for
+    spa:FOLDER             a turn's contribution to the outcome, by a progress estimator (arXiv:2505.20732)
+    shaping:gcsr           the change of the share of the goal's conditions that hold
+    shaping:value:FOLDER   the change of a value model's estimate
+    rubric:NAME            one of ``RUBRICS``
+
+SPA-RL is ``spa:FOLDER`` with ``rubric:valid_action@0.5``. The coefficient is 1 by default and may be negative
+(``rubric:repeated_command@-0.1``). ``@`` means nothing to a shell; a folder whose name ends in ``@`` and a number is
+followed by a coefficient of its own. The folder of the stage that trained a model stands for the model in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agentgym_prm.errors import UnknownNameError, UsageError
+from agentgym_prm.rewards.core import AdvantageScorer, RewardTerm, ScorerTerm, StepScorer, Weighted
+from agentgym_prm.rewards.prm import ProcessRewardModel
+from agentgym_prm.rewards.progress import ProgressEstimator
+from agentgym_prm.rewards.rubric import RUBRICS, Rubric
+from agentgym_prm.rewards.shaping import Shaping, ValuePotential, goal_conditions
+
+SCORERS: Final = ("prm", "prm-score", "spa")
+"""Kinds that judge an action before it is taken."""
+KINDS: Final = (*SCORERS, "shaping", "rubric")
+_POTENTIALS: Final = ("gcsr", "value")
+_FORM: Final = "write KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, as in prm:runs/demo/prm@0.5"
+_MODEL_FILES: Final = {"prm.json": "process reward model", "progress.json": "progress estimator"}
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSpecification:
+    """What is to be paid for each turn, and how much it counts."""
+
+    kind: str
+    """One of ``KINDS``."""
+    argument: str
+    """Folder or name; for a value model as potential ``value:FOLDER``."""
+    coef: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "RewardSpecification":
+        """Read ``KIND:ARGUMENT[@COEFFICIENT]``.
+
+        Raises:
+            UnknownNameError: No such kind, rubric or potential.
+            UsageError: The argument is missing, or its folder holds no such model.
+
+        >>> RewardSpecification.parse("rubric:valid_action@0.5")
+        RewardSpecification(kind='rubric', argument='valid_action', coef=0.5)
+        """
+        whole, coef = _coefficient(text)
+        kind, _, argument = whole.partition(":")
+        if kind not in KINDS:
+            raise UnknownNameError.of("kind of reward", kind, KINDS)
+        if not argument:
+            raise UsageError(f"the reward {text!r} does not say of what: {_FORM}")
+        specification = cls(kind, argument, coef)
+        specification._check()
+        return specification
+
+    def _check(self) -> None:
+        """Let what is wrong show before anything is loaded."""
+        if self.kind == "rubric" and self.argument not in RUBRICS:
+            raise UnknownNameError.of("rubric", self.argument, RUBRICS)
+        if self.kind == "shaping":
+            potential, _, folder = self.argument.partition(":")
+            if potential not in _POTENTIALS:
+                raise UnknownNameError.of("potential of shaping", potential, _POTENTIALS)
+            if potential == "value" and not folder:
+                raise UsageError("shaping:value does not say which model: write shaping:value:FOLDER")
+            if potential == "gcsr" and folder:
+                raise UsageError(f"shaping:gcsr takes no folder, got {folder!r}")
+        if self.folder is not None:
+            self._model_folder()
+
+    @property
+    def folder(self) -> Path | None:
+        """The model's folder, or that of the stage that trained it; ``None`` for what needs no model."""
+        if self.kind in SCORERS:
+            return Path(self.argument)
+        is_value = self.kind == "shaping" and self.argument.startswith("value:")
+        return Path(self.argument.removeprefix("value:")) if is_value else None
+
+    def scorer(self, **options: Any) -> StepScorer:
+        """What judges actions: of a ``prm`` the score itself, as among the actions of one history it orders them alike.
+
+        Args:
+            **options: Fields of ``ModelConfig`` for loading a model.
+
+        Raises:
+            UsageError: This kind judges finished turns only.
+        """
+        if self.kind not in SCORERS:
+            raise UsageError(f"{self} judges turns that are over: an action is judged by {', '.join(SCORERS)}")
+        folder = self._model_folder()
+        if self.kind == "spa":
+            return ProgressEstimator.load(folder, **options)
+        model = ProcessRewardModel.load(folder, **options)
+        if model.settings.judges != "action":
+            raise UsageError(f"{folder} is a value model: use it as shaping:value:{self.argument}")
+        return model
+
+    def term(self, *, gamma: float = 1.0, **options: Any) -> RewardTerm:
+        """What pays for turns, without the coefficient.
+
+        Args:
+            gamma: The learner's discount, which shaping needs.
+            **options: As for ``scorer``.
+        """
+        if self.kind == "rubric":
+            return Rubric.of({self.argument: 1.0})
+        if self.kind == "shaping":
+            return Shaping(self._potential(options), gamma)
+        scorer = self.scorer(**options)
+        return ScorerTerm(AdvantageScorer(scorer) if self.kind == "prm" else scorer)
+
+    def _potential(self, options: dict[str, Any]) -> Any:
+        if self.argument == "gcsr":
+            return goal_conditions()
+        folder = self._model_folder()
+        model = ProcessRewardModel.load(folder, **options)
+        if model.settings.judges != "history":
+            raise UsageError(f"{folder} judges actions, not histories: use it as prm:{folder}")
+        return ValuePotential(model)
+
+    def _model_folder(self) -> Path:
+        """Where the model is, for it may be the folder of the stage that trained it."""
+        assert self.folder is not None
+        file = "progress.json" if self.kind == "spa" else "prm.json"
+        for place in (self.folder, self.folder / "model"):
+            if (place / file).is_file():
+                return place
+        raise UsageError(f"{self}: {_what_is_in(self.folder)}, no {_MODEL_FILES[file]}")
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.argument}" + (f"@{self.coef:g}" if self.coef != 1 else "")
+
+
+def load_terms(
+    specifications: Sequence[RewardSpecification], *, gamma: float = 1.0, **options: Any
+) -> tuple[Weighted, ...]:
+    """The terms with their coefficients; of two of one name the later is numbered.
+
+    Args:
+        specifications: What is paid.
+        gamma: The learner's discount, which shaping needs.
+        **options: Fields of ``ModelConfig`` for loading models.
+    """
+    terms: dict[str, Weighted] = {}
+    for each in specifications:
+        term = each.term(gamma=gamma, **options)
+        name = next(name for name in _numbered(term.name, len(terms)) if name not in terms)
+        terms[name] = Weighted(term, each.coef, name)
+    return tuple(terms.values())
+
+
+def _numbered(name: str, others: int) -> list[str]:
+    return [name, *(f"{name}_{number}" for number in range(2, others + 2))]
+
+
+def _coefficient(text: str) -> tuple[str, float]:
+    """The text before its last ``@`` and the number behind it; the whole text if that is no number."""
+    before, _, after = text.rpartition("@")
+    try:
+        return (before, float(after)) if before else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+def _what_is_in(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no folder {folder}"
+    found = [
+        kind for file, kind in _MODEL_FILES.items() if any((folder / place / file).is_file() for place in ("", "model"))
+    ]
+    return f"{folder} holds {'a ' + found[0] if found else 'no model that judges'}"
