@@ -270,6 +270,7 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
         train: Any = preset,
         development: DevelopmentConfig = DevelopmentConfig(),
         trajectories: Path | None = None,
+        training_cap: int | None = None,
         tracker: str | None = None,
         seed: int = 0,
     ) -> int:
@@ -292,6 +293,8 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
             train: The training.
             development: Held-out games that judge it meanwhile.
             trajectories: File or folder of logged trajectories to train on instead of games, sampled by the model.
+            training_cap: Step cap of the games that are trained on; by default that of the games. A shorter one makes
+                an update cheaper: what comes late in an episode is mostly one state again and again.
             tracker: Also log to tensorboard or wandb.
             seed: Seed of everything random.
         """
@@ -316,6 +319,7 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
             development=development,
             rewards=rewards,
             trajectories=_trajectories(trajectories) if trajectories else None,
+            training_cap=training_cap,
             tracker=tracker,
             say=say,
         )

@@ -51,6 +51,8 @@ from agentgym_prm.store import read_trajectories
 
 SFT = "SFT"
 BEST_OF = 8
+TRAINING_CAP = 25
+"""Commands of a training game at most; the test games have 50."""
 Z_95 = 1.96
 
 
@@ -177,6 +179,7 @@ def train(run: Path, seed: int, name: str, env_steps: int) -> str:
         GamesConfig(),
         development=DevelopmentConfig(episodes=0),
         rewards=[RewardSpecification.parse(text.format(**models)) for text in variant.rewards],
+        training_cap=TRAINING_CAP,
     )
     return f"{run.name}: {name}, {results['updates']} updates, {results['env_steps']} steps"
 

@@ -52,6 +52,7 @@ def train_policy(
     development: DevelopmentConfig | None = None,
     rewards: Sequence[RewardSpecification] = (),
     trajectories: str | Path | None = None,
+    training_cap: int | None = None,
     tracker: str | None = None,
     say: Say = _LOG.info,
 ) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def train_policy(
         development: Which held-out games judge it meanwhile.
         rewards: What is paid besides the outcome. Online DPO takes one, which judges actions, and no outcome.
         trajectories: File of logged ones to train on instead of games, sampled by ``model``; rewards are paid anew.
+        training_cap: Step cap of the games that are trained on; by default that of ``games``.
         tracker: Also log to ``tensorboard`` or ``wandb``.
         say: Gets one line about the stage.
 
@@ -79,7 +81,7 @@ def train_policy(
     chosen, processes = algorithm(name), Processes.launched()
     _check(name, chosen, config, rewards, development, games)
     settings: dict[str, Any] = {"algorithm": name, "model": loading(model), "train": config, "policy": policy}
-    settings |= {"games": games, "development": development}
+    settings |= {"games": games, "development": development, "training_cap": training_cap}
     settings["rewards"] = [each.kind if each.folder else str(each) for each in rewards]
     settings["coefficients"] = [each.coef for each in rewards]
     builds_on: dict[str, str | Path] = {"policy": model.model}
@@ -102,7 +104,7 @@ def train_policy(
         if held_out is not None and processes.is_first:
             _record_start(folder, lambda: held_out(agent))
         log = open_tracker(tracker, folder, settings) if tracker and processes.is_first else None
-        with _source(games, config, processes, terms, trajectories) as source:
+        with _source(games, training_cap, config, processes, terms, trajectories) as source:
             judges = scorers if chosen.judged else ()
             trainer = chosen.trainer(
                 trained,
@@ -169,6 +171,7 @@ def _together(
 @contextmanager
 def _source(
     games: GamesConfig,
+    training_cap: int | None,
     config: TrainerConfig,
     processes: Processes,
     terms: Sequence[Weighted],
@@ -180,7 +183,7 @@ def _source(
         yield Logged(rewarded(episodes, terms) if terms else episodes)
         return
     most = -(-config.tasks // processes.count) * config.group_size
-    envs: Any = make_envs(games.env, min(games.num_envs, most), **games.kwargs(games.train_split))
+    envs: Any = make_envs(games.env, min(games.num_envs, most), **games.kwargs(games.train_split, training_cap))
     for each in terms:
         envs = VectorStepReward(envs, each.term, each.coef, each.name)
     try:
