@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from agentgym_prm.algos.presets import algorithm
-from agentgym_prm.rewards.specification import RewardSpecification
-from agentgym_prm.stages.training import train_policy
 from transformers.utils import logging as transformers_logging
 
 from agentgym_prm import BestOfN, evaluate
+from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.evaluate import EvalReport, paired_difference, summarise
 from agentgym_prm.models import ModelConfig
 from agentgym_prm.pipeline import PipelineConfig
 from agentgym_prm.rewards.prm import ProcessRewardModel
+from agentgym_prm.rewards.specification import RewardSpecification
 from agentgym_prm.stages.config import DevelopmentConfig, GamesConfig, PolicyConfig
 from agentgym_prm.stages.form import read_json
 from agentgym_prm.stages.policy import (
@@ -47,6 +46,7 @@ from agentgym_prm.stages.policy import (
 from agentgym_prm.stages.progress import train_progress_estimator
 from agentgym_prm.stages.reward import train_reward_model
 from agentgym_prm.stages.targets import make_targets
+from agentgym_prm.stages.training import train_policy
 from agentgym_prm.store import read_trajectories
 
 SFT = "SFT"

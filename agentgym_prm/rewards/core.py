@@ -7,12 +7,13 @@ the environment answered: reward wrappers pay it. Every scorer is also a term.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentgym_prm.draws import mix
+from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.rewards.identity import action_key
 from agentgym_prm.types import Action, History, InfoKey, Step, Trajectory
 
@@ -60,11 +61,16 @@ class RandomScorer:
         return np.array([(mix(self._seed, action_key(h, a.command)) >> 11) / 2**53 for h, a in pairs], dtype=np.float64)
 
 
+Baseline = Literal["mean", "best"]
+
+
 class AdvantageScorer:
-    """A scorer's score of an action minus its mean score over the history's admissible commands: ``Q - V``.
+    """A scorer's score of an action minus that of the history's admissible commands: ``Q - V``.
 
     This is the form of a score that can be paid at every step: a raw Q is positive at each of them, so its sum rewards
-    long episodes; an advantage is zero on average. Here V is that of drawing among the admissible commands.
+    long episodes. With the ``"mean"`` as baseline, V is that of drawing among the commands; a policy that does better
+    than that is still paid for every turn. With the ``"best"`` it is that of the best command: the best action costs
+    nothing, and any other its regret, so that nothing is gained by going on.
 
     The admissible commands are judged without a reply. So a reward model that reads replies should be one that judges
     commands alone (``PRMSettings(reads="command")``), or how a reply is worded is paid for too.
@@ -72,6 +78,7 @@ class AdvantageScorer:
     Args:
         scorer: Judges the action and every admissible command, all after the same history object, which a process
             reward model reads once.
+        baseline: ``"mean"`` or ``"best"``.
 
     Raises (when scoring):
         ValueError: A history has no admissible commands.
@@ -79,9 +86,11 @@ class AdvantageScorer:
     Source: process advantages, arXiv:2410.08146 (there V is that of a prover policy).
     """
 
-    def __init__(self, scorer: StepScorer) -> None:
-        self.name = f"advantage_{scorer.name}"
-        self._scorer = scorer
+    def __init__(self, scorer: StepScorer, baseline: Baseline = "mean") -> None:
+        if baseline not in get_args(Baseline):
+            raise UnknownNameError.of("baseline", baseline, get_args(Baseline))
+        self.name = f"{'advantage' if baseline == 'mean' else 'regret'}_{scorer.name}"
+        self._scorer, self._baseline = scorer, baseline
 
     def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
         asked: list[tuple[History, Action]] = list(zip(histories, actions, strict=True))
@@ -95,8 +104,9 @@ class AdvantageScorer:
             commands[id(history)] = slice(len(asked), len(asked) + len(history.admissible_commands))
             asked.extend((history, Action(command)) for command in history.admissible_commands)
         scores = self._scorer.score([history for history, _ in asked], [action for _, action in asked])
-        means = {key: scores[place].mean() for key, place in commands.items()}
-        return scores[: len(actions)] - np.array([means[id(history)] for history in histories], dtype=np.float64)
+        reduce = np.mean if self._baseline == "mean" else np.max
+        values = {key: reduce(scores[place]) for key, place in commands.items()}
+        return scores[: len(actions)] - np.array([values[id(history)] for history in histories], dtype=np.float64)
 
 
 class Transition(NamedTuple):

@@ -489,6 +489,16 @@ def test_an_advantage_is_the_score_minus_the_mean_of_the_admissible_commands():
     assert scorer.name == "advantage_length"
 
 
+def test_with_the_best_command_as_baseline_an_action_costs_its_regret():
+    # Lengths: left 4, right 5, of which 5 is the best.
+    history = History("t", "o", ("left", "right"))
+    scorer = AdvantageScorer(LENGTH, "best")
+    assert scorer.score([history] * 2, [Action("left"), Action("right")]).tolist() == [-1.0, 0.0]
+    assert scorer.name == "regret_length"
+    with pytest.raises(ValueError, match="baseline"):
+        AdvantageScorer(LENGTH, "median")
+
+
 def test_all_commands_of_a_history_are_asked_about_with_the_same_object():
     # A process reward model reads the prompt of each object once.
     asked = []
