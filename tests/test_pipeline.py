@@ -235,9 +235,10 @@ def test_an_iteration_builds_on_the_policy_of_the_one_before(two_iterations):
     assert inputs["builds on policy"] == json.loads((run / "policy/done.json").read_text())["fingerprint"]
     assert inputs["first_game"] == TOY_RUN.demonstrations.games + TOY_RUN.vocabulary_games + TOY_RUN.rollout.games
     judged = json.loads((run / "eval/config.json").read_text())["settings"]
-    assert judged["builds on trained policy"] == json.loads((run / "iteration_2/policy/done.json").read_text())[
-        "fingerprint"
-    ]
+    assert (
+        judged["builds on trained policy"]
+        == json.loads((run / "iteration_2/policy/done.json").read_text())["fingerprint"]
+    )
 
 
 def test_the_report_shows_success_and_reward_of_all_iterations(two_iterations):
@@ -287,7 +288,7 @@ def test_iterations_stop_when_success_did_not_rise_and_end_with_the_best_policy(
 def test_iterations_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         replace(TOY_RUN, iterations=0)
-    with pytest.raises(ValueError, match="development.episodes is 0"):
+    with pytest.raises(ValueError, match=r"development\.episodes is 0"):
         replace(TOY_RUN, stop_by_success=True, development=DevelopmentConfig(episodes=0))
 
 
