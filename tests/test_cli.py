@@ -149,6 +149,8 @@ def test_every_agents_environment_is_tried_before_anything_is_written(capsys, mo
 # --- training commands ---
 
 TINY = ("--tiny.hidden-size", "16", "--tiny.num-heads", "2", "--tiny.num-layers", "1", "--vocabulary-games", "2")
+TRAIN = ("train", "--algo", "grpo", "--run-dir", "out", "--model", "m")
+"""In a folder with a model called m."""
 ONE_EPOCH = ("--sft.epochs", "1")
 
 
@@ -175,6 +177,58 @@ def test_the_training_commands_build_on_each_other(trained):
     assert (trained / "prm/model/prm.json").is_file()
     injected = [s.action for t in read_trajectories(trained / "demos/trajectories.jsonl") for s in t.steps]
     assert any(action.scores.get("injected") for action in injected)
+
+
+def test_train_starts_from_a_stages_folder_and_pays_for_what_a_reward_model_says(trained, capsys):
+    arguments = (
+        "train", "--algo", "gigpo", "--model", f"{trained}/sft", "--run-dir", "out", "--reward", f"prm:{trained}/prm",
+        "rubric:repeated_command@-0.1", "--games.max-episode-steps", "6", "--train.updates", "2", "--train.tasks", "2",
+        "--train.group-size", "2", "--development.episodes", "2", "--development.judged-turns", "1",
+    )  # fmt: skip
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "gigpo: defaults for a tiny model (16 wide, pretrained ones have at least 256)"
+    assert printed[1].startswith("out: ")
+    assert printed[2] == "report: out/report.html"
+    lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines] == [0, 1, 2]
+    assert {"reward/outcome", "reward/advantage_prm", "reward/repeated_command"} <= set(lines[1])
+    settings = json.loads(Path("out/config.json").read_text())["settings"]
+    assert settings["algorithm"] == "gigpo"
+    assert settings["train.optimizer"] == "muon"
+    assert settings["policy.prompt"] == "brief"
+    page = Path("out/report.html").read_text()
+    for title in ("success", "reward of an episode", "divergence", "entropy", "clipped share", "sampler and trainer"):
+        assert f"<figcaption>{title}</figcaption>" in page
+    assert '<section id="reward">' in page
+    assert run(*arguments) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "out: complete, skipped"
+    assert run(*arguments, "--seed", "1") == 2
+    assert "train.seed = 0, not 1" in capsys.readouterr().err
+    assert run("eval", "--agent", "out", "--episodes", "1", "--difficulty", "small", "--max-episode-steps", "2") == 0
+
+
+def test_train_in_another_environment_by_the_short_flag(trained, capsys):
+    assert run(
+        "train", "--algo", "ppo", "--model", f"{trained}/sft/model", "--run-dir", "out", "--env",
+        "agentgym_prm/Toy-v0", "--train.updates", "1", "--train.tasks", "2", "--development.episodes", "0",
+    ) == 0  # fmt: skip
+    assert json.loads(Path("out/config.json").read_text())["settings"]["games.env"] == "agentgym_prm/Toy-v0"
+
+
+def test_help_of_train_shows_the_settings_of_the_algorithm(capsys):
+    shown = {}
+    for name in ("ppo", "online_dpo", "mt_grpo"):
+        assert run("train", "--algo", name, "--help") == 0
+        shown[name] = capsys.readouterr().out
+    for flag, name in (("--train.value-coef", "ppo"), ("--train.beta", "online_dpo"), ("--train.turn-coef", "mt_grpo")):
+        assert [each for each, text in shown.items() if flag in text] == [name]
+    assert "--env STR, --games.env STR" in shown["ppo"]
+    assert "accelerate launch" in shown["ppo"]
+    assert run("train", "--algo", "grpo", "--model", "Qwen/Qwen2.5-0.5B-Instruct", "--help") == 0
+    paper = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Highest learning rate. (default: 1e-06)" in paper
+    assert "Highest learning rate. (default: 0.001)" in " ".join(shown["mt_grpo"].replace("│", " ").split())
 
 
 def test_eval_plays_best_of_n_with_a_reward_model(trained, capsys):
@@ -212,6 +266,18 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(trained, cap
         (("pipeline", "--run-dir", "out", "--games.env", "agentgym_prm/Toi-v0"), "agentgym_prm/Toy-v0"),
         (("pipeline", "--run-dir", "out", "--policy.mode", "chose"), "(did you mean 'choose'?)"),
         (("pipeline", "--run-dir", "out", "--games.difficulty", "smal"), "(did you mean 'small'?)"),
+        (("train", "--algo", "gropo", "--run-dir", "out"), "unknown algorithm 'gropo' (did you mean 'grpo'?)"),
+        (("train", "--run-dir", "out", "--model", "x"), "--algo"),
+        (("train", "--algo", "grpo", "--run-dir", "out"), "--model is missing"),
+        (("train", "--algo", "grpo", "--run-dir", "out", "--model", "./nowhere"), "there is no model folder ./nowhere"),
+        (("train", "--algo", "grpo", "--run-dir", "out", "--model", "."), ". holds no model: no config.json"),
+        (("train", "--algo", "ppo", "--run-dir", "out", "--model", "m", "--train.lam", "2"), "lam must be in [0, 1]"),
+        ((*TRAIN, "--reward", "prm:nowhere"), "prm:nowhere: there is no folder nowhere, no process reward model"),
+        ((*TRAIN, "--reward", "rubrik:x"), "unknown kind of reward 'rubrik' (did you mean 'rubric'?)"),
+        ((*TRAIN, "--tracker", "tensorbord"), "(did you mean 'tensorboard'?)"),
+        ((*TRAIN, "--trajectories", "nowhere"), "there are no trajectories: no file nowhere"),
+        ((*TRAIN, "--development.split", "valid_sen"), "(did you mean 'valid_seen'?)"),
+        (("pipeline", "--run-dir", "out", "--iterations", "0"), "iterations must be at least 1, got 0"),
         (("eval", "--agent", "random", "--best-of", "4"), "--best-of and --scorer go together"),
         (("eval", "--agent", "random", "--best-of", "4", "--scorer", "rndom"), "(did you mean 'random'?)"),
         (("eval", "--agent", "random", "--best-of", "4", "--scorer", "likelihood"), "needs a model as --agent"),
@@ -220,6 +286,8 @@ def test_a_finished_stage_is_skipped_and_other_settings_are_refused(trained, cap
     ],
 )
 def test_wrong_arguments_of_training_commands_end_with_status_two(arguments, message, capsys):
+    Path("m").mkdir()
+    Path("m/config.json").write_text('{"hidden_size": 16}')
     assert run(*arguments) == 2
     printed = capsys.readouterr()
     # The argument parser breaks its lines, and draws a box around them.
@@ -246,7 +314,7 @@ def test_an_interrupted_pipeline_says_how_to_go_on(monkeypatch, capsys):
 def test_the_overview_announces_the_training_commands_as_they_announce_themselves(capsys):
     assert run("--help") == 0
     overview = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in ("pipeline", "sft", "targets", "train-prm"):
+    for name in _TRAINING:
         assert run(name, "--help") == 0
         summary = _TRAINING[name].rstrip(".")
         assert summary.partition(":")[0] in " ".join(capsys.readouterr().out.split())

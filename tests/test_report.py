@@ -205,6 +205,81 @@ def test_curves_are_drawn_for_every_file_of_metrics(pipeline):
     assert "nan" not in " ".join(value for name, value in page.attributes if name == "points")
 
 
+def update_line(update, success=None, score=None, **others):
+    line = {"update": update, **others}
+    if success is not None:
+        line |= {"eval/success_rate": success, "eval/success_low": success - 0.1, "eval/success_high": success + 0.1}
+        line |= {"eval/mean_steps": 9.0, "eval/prm": score, "eval/advantage_prm": score / 100}
+    return line
+
+
+@pytest.fixture
+def hacked(pipeline):
+    """Two iterations against reward models; in the second one success falls while the score rises."""
+    first = [update_line(0, 0.25, 0.5), update_line(1), update_line(2, 0.5, 0.625)]
+    second = [update_line(0, 0.5, 0.25), update_line(1, 0.125, 0.375, **{"reward/prm_mean": 0.75})]
+    write_lines(pipeline / "policy" / "metrics.jsonl", first)
+    write_lines(pipeline / "iteration_2" / "policy" / "metrics.jsonl", second)
+    for place, seconds in (("policy", 6.0), ("iteration_2/rollout", 1.0), ("iteration_2/policy", 2.0), ("eval", 3.0)):
+        write_json(pipeline / place / "done.json", {"seconds": seconds, "results": {}})
+    return pipeline
+
+
+def test_success_and_reward_of_all_iterations_are_drawn_over_one_another(hacked):
+    page = report(hacked)
+    section = page.source[page.source.index('<section id="reward">') : page.source.index('<section id="learning">')]
+    # The second iteration starts after two updates. Horizontally 0 to 3 are ticks of 0.5 over 58..466; success with
+    # its band, 0.025 to 0.6, is on 0 to 0.6 over 162..32; scores, 0.25 to 0.75, on 0.2 to 0.8 over 324..194.
+    assert re.findall(r'<polyline points="([^"]*)"', section)[:3] == [
+        "58.0,107.8 330.0,53.7 330.0,53.7 466.0,134.9",
+        "58.0,259.0 330.0,231.9",
+        "330.0,313.2 466.0,286.1",
+    ]
+    assert "<title>won 0.125 at 3</title>" in section
+    assert "<title>samples 0.75 at 3</title>" in section
+    at = page.rows.index(["iteration", "update", "success", "95 % interval", "prm", "advantage_prm"])
+    assert page.rows[at + 1 : at + 5] == [
+        ["1", "0", "25.0 %", "15.0 % – 35.0 %", "0.5", "0.005"],
+        ["1", "2", "50.0 %", "40.0 % – 60.0 %", "0.625", "0.00625"],
+        ["2", "0", "50.0 %", "40.0 % – 60.0 %", "0.25", "0.0025"],
+        ["2", "1", "12.5 %", "2.5 % – 22.5 %", "0.375", "0.00375"],
+    ]
+    assert "a new iteration begins" in section
+
+
+def test_stages_of_later_iterations_come_before_the_evaluation(hacked):
+    page = report(hacked)
+    at = page.rows.index(["stage", "time", "results"])
+    assert [row[0] for row in page.rows[at + 1 :]][:8] == [
+        "demonstrations", "sft", "prm", "policy", "iteration_2/rollout", "iteration_2/policy", "eval", "together",
+    ]  # fmt: skip
+
+
+def test_a_training_run_alone_shows_its_learning_curves(tmp_path):
+    lines = [
+        {"update": n, "rollout/success_rate": n / 4, "reward/outcome": n / 4, "reward/process": 0.5, "reward/a": 0.25,
+         "reward/b": 0.25, "policy/kl": 0.1, "policy/entropy": 1.0, "train/loss": 0.0, "time/env_s": 1.0}
+        for n in (1, 2)
+    ]  # fmt: skip
+    write_lines(tmp_path / "metrics.jsonl", lines)
+    write_json(tmp_path / "done.json", {"seconds": 5.0, "results": {"updates": 2}})
+    page = report(tmp_path)
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", page.source)
+    assert titles == ["success", "reward of an episode", "divergence", "entropy", "loss"]
+    assert re.findall(r'<li class="series-[0-9]">(.*?)</li>', page.source) == ["outcome", "process", "a", "b"]
+    assert '<section id="reward">' not in page.source  # no reward model judged held-out games
+    assert page.row(tmp_path.name)[1] == "5.0 s"
+
+
+def test_agents_stand_in_the_order_in_which_they_were_judged(pipeline):
+    results = {f"success_{name}": 0.5 for name in ("sft", "best_of_16", "best_of_2")}
+    write_json(pipeline / "eval" / "done.json", {"seconds": 1.0, "results": results})
+    page = report(pipeline)
+    assert [row[0] for row in page.rows[:4]] == ["agent", "sft", "best_of_16", "best_of_2"]
+    drawn = re.findall(r"<title>(\w+): ([0-9.]+) %", page.source)
+    assert drawn == [("sft", "20.0"), ("best_of_16", "90.0"), ("best_of_2", "25.0")]
+
+
 def test_the_main_scorer_comes_first_and_missing_figures_are_dashes(pipeline):
     page = report(pipeline)
     at = next(number for number, row in enumerate(page.rows) if row[0] == "scorer")

@@ -40,6 +40,15 @@ def test_a_gate_tells_its_figures_and_the_paired_interval():
     assert str(gain) == "PASS: +25.0 [+6.0, +44.0] points"
 
 
+def test_the_gate_of_the_trained_policy_is_judged_if_there_is_one():
+    # Of 20 episodes 4 more than 10: 20 points.
+    for wins, passed in ((14, True), (13, False)):
+        names = {"sft": 10, "best_of_8_prm": 15, "policy": wins}
+        *_, gate = gates({name: report(name, each) for name, each in names.items()}, 8, 0.8)
+        assert gate.claim == "trained policy gains at least 20 points over sft"
+        assert gate.passed is passed
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="control_n >= 2"):
         EvalConfig(control_n=1)
