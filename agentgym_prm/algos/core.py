@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -125,6 +126,9 @@ class TrainReport:
 class Source(ABC):
     """Where the trajectories of each update come from."""
 
+    fresh: ClassVar[bool]
+    """Whether the present policy has just sampled them."""
+
     @abstractmethod
     def batch(self, agent: Agent, update: int, config: TrainerConfig, processes: Processes) -> list[Trajectory]:
         """The trajectories of update ``update``; those of a group stand together."""
@@ -135,8 +139,11 @@ class Rollouts(Source):
 
     Args:
         envs: Vectorised environments as ``rollout.collect`` needs them, with reward wrappers around them.
-        tasks: Seeds of the training tasks.
+        tasks: Seeds of the training tasks. If a batch asks for more tasks than there are, some occur again in it: a
+            group of such a task is as much larger.
     """
+
+    fresh = True
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], tasks: Sequence[int]) -> None:
         if not tasks:
@@ -145,8 +152,8 @@ class Rollouts(Source):
 
     def batch(self, agent: Agent, update: int, config: TrainerConfig, processes: Processes) -> list[Trajectory]:
         first = update * config.tasks * config.group_size
-        places = range(update * config.tasks, (update + 1) * config.tasks)
-        seeds = [self._task(place, config.seed) for place in places for _ in range(config.group_size)]
+        tasks = self._next_tasks(update * config.tasks, config.tasks, config.seed)
+        seeds = [task for task in tasks for _ in range(config.group_size)]
         episodes = list(zip(range(first, first + len(seeds)), seeds, strict=True))
         # Whole groups are shared out: their first prompts are the same, and are computed once.
         groups = [episodes[start : start + config.group_size] for start in range(0, len(episodes), config.group_size)]
@@ -158,29 +165,36 @@ class Rollouts(Source):
             )
         return sorted(processes.gather(played), key=lambda trajectory: trajectory.episode)
 
-    def _task(self, place: int, seed: int) -> int:
-        repeat, index = divmod(place, len(self._tasks))
-        order = list(self._tasks)
-        random.Random(f"tasks/{seed}/{repeat}").shuffle(order)
-        return order[index]
+    def _next_tasks(self, first: int, count: int, seed: int) -> list[int]:
+        """Those at places ``first``, ``first + 1``, … of all passes, one after the other."""
+        size, orders = len(self._tasks), {}
+        for repeat in range(first // size, (first + count - 1) // size + 1):
+            orders[repeat] = list(self._tasks)
+            random.Random(f"tasks/{seed}/{repeat}").shuffle(orders[repeat])
+        return [orders[place // size][place % size] for place in range(first, first + count)]
 
 
 class Logged(Source):
-    """Logged ones, in order: each update takes the next ``tasks * group_size``, from the start again after the last.
+    """Logged ones, in order: each update takes the next ``tasks`` groups, from the start again after the last.
+
+    Whatever policy sampled them, its log-probabilities are the old ones that ratios refer to.
 
     Args:
-        trajectories: Sampled by the policy that training starts from, with token ids and log-probabilities. Groups are
-            told apart by their seed, and have to stand together.
+        trajectories: Sampled in the policy's mode and at its temperature, with token ids and log-probabilities. Those
+            of a group have the same seed and stand together.
     """
+
+    fresh = False
 
     def __init__(self, trajectories: Sequence[Trajectory]) -> None:
         if not trajectories:
             raise ValueError("there are no trajectories to train on")
-        self._trajectories = list(trajectories)
+        self._groups = [list(group) for _, group in groupby(trajectories, key=lambda trajectory: trajectory.seed)]
 
     def batch(self, agent: Agent, update: int, config: TrainerConfig, processes: Processes) -> list[Trajectory]:
-        size, count = config.tasks * config.group_size, len(self._trajectories)
-        return [self._trajectories[(update * size + number) % count] for number in range(min(size, count))]
+        count = len(self._groups)
+        places = range(update * config.tasks, update * config.tasks + min(config.tasks, count))
+        return [trajectory for place in places for trajectory in self._groups[place % count]]
 
 
 class Trainer(ABC):
@@ -215,6 +229,9 @@ class Trainer(ABC):
         self.policy, self.config, self.source = policy, config, source
         self.folder = Path(run_dir) if run_dir is not None else None
         self.processes = processes or Processes.launched()
+        if config.keep_best and evaluation is None:
+            raise ValueError("keep_best needs an evaluation that says which weights are best")
+        policy.batch_tokens, policy.precision = config.batch_tokens, config.precision
         self.optimizer = make_optimizer(
             policy.net.named_parameters(), config.optimizer, config.learning_rate, config.weight_decay
         )
@@ -255,6 +272,7 @@ class Trainer(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # no memory for them while the next batch is played
         return {**added(self.processes.gather(parts)), "train/grad_norm": norm, "train/learning_rate": rate}
 
     @property
@@ -357,6 +375,8 @@ class Trainer(ABC):
             ),
             "policy/clip_fraction": (self.config.warn_clip, "most of an update is clipped: lower the learning rate"),
         }
+        if not self.source.fresh:
+            del bands["sampler/logprob_gap"]  # that is how far the policy has moved since
         for name, (highest, meaning) in bands.items():
             if metrics.get(name, 0.0) > highest and name not in self._warned and self.processes.is_first:
                 self._warned.add(name)  # once a run: the curve is in the metrics
@@ -389,6 +409,7 @@ class Trainer(ABC):
 
     def _start(self, *, resume: bool) -> None:
         torch.manual_seed(self.config.seed)
+        self.processes.share_weights(self.policy.parameters)
         if self.folder is None:
             return
         if self.processes.is_first:
@@ -422,6 +443,7 @@ class Trainer(ABC):
             "rng": torch.get_rng_state(),
             "extra": self.extra_state(),
             "counters": {"done": self.done, "env_steps": self.env_steps, "best": self.best},
+            "metrics": self._metrics,
         }
         temporary = self.folder / f"{CHECKPOINT}.tmp"
         torch.save(state, temporary)
@@ -437,6 +459,7 @@ class Trainer(ABC):
         self.load_extra_state(state["extra"])
         self.done, self.env_steps = state["counters"]["done"], state["counters"]["env_steps"]
         self.best = state["counters"]["best"]
+        self._metrics = state["metrics"]
 
     def extra_state(self) -> Any:
         """What a subclass has to keep in a checkpoint besides weights and optimiser: tensors and plain values."""

@@ -4,8 +4,8 @@
 
 ``A^E`` is the group-relative sum of rewards; ``A^S`` is the discounted return-to-go relative to all turns of the group
 that were taken in the same anchor state. Source: arXiv:2505.10978 (verl-agent): omega 1, gamma 0.95, both divided by
-their standard deviation. The anchor there is the observation; here observation and admissible commands, which tell apart
-states that look alike but offer other actions.
+their standard deviation. The anchor there is the observation; here observation and admissible commands, which tell
+apart states that look alike but offer other actions.
 """
 
 from collections.abc import Sequence

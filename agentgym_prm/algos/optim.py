@@ -57,7 +57,9 @@ def warm_cosine(step: int, total: int, warmup: float, final: float) -> float:
 
 
 def _is_outer(name: str) -> bool:
-    return any(part in ("embed_tokens", "wte", "wpe", "lm_head", "score") for part in name.split("."))
+    parts = name.split(".")
+    # ``value`` on top is a policy's value head; inside a layer it may be a part of attention.
+    return parts[0] == "value" or any(part in ("embed_tokens", "wte", "wpe", "lm_head", "score") for part in parts)
 
 
 class _Both(torch.optim.Optimizer):

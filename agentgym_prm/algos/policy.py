@@ -3,20 +3,19 @@
 What the algorithms call an *action token* is what the policy decided at once. A policy that generates decides token by
 token, and an action token is a token of its reply, its end token included. A policy that chooses among the admissible
 commands (``LocalAgent`` with ``mode="choose"``) decides once a turn, and the choice is the turn's only action token:
-its log-probability is that among the commands, ``softmax(sum of token log-probabilities / temperature)``. Either way the
-distribution is the one that was sampled from, temperature included, so that the ratio of a fresh batch is 1.
+its log-probability is that among the commands, ``softmax(sum of token log-probabilities / temperature)``. Either way
+the distribution is the one that was sampled from, temperature included, so that the ratio of a fresh batch is 1.
 
 A ``Row`` is what one row of a forward pass reads: a transcript, which in conversation style is a whole episode, or a
 prompt with the tree of its commands. Rows hold the ids as sampled; nothing is encoded again but what the environment
 wrote.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,10 @@ from agentgym_prm.types import Action, History, Trajectory
 
 with needs_extra("train"):
     import torch
+    from torch.utils.checkpoint import checkpoint
+
+_LOGITS: Final = 2**25
+"""Most logits that are held at once: above, they are computed part by part, and anew in the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Row:
     chosen: int = 0
 
     def __len__(self) -> int:
-        """Places that it takes in a forward pass, at most."""
+        """Its tokens, those of the replies included."""
         return len(self.token_ids) + sum(map(len, self.replies))
 
 
@@ -65,6 +68,19 @@ class Reading(NamedTuple):
     logprobs_N: torch.Tensor
     entropies_N: torch.Tensor
     values_N: torch.Tensor | None = None
+
+
+class Asked(NamedTuple):
+    """What is to be read off last hidden states: log-probabilities of N tokens at P places, and values at B places.
+
+    ``where_N`` says at which of the P places each token is asked for; it never falls.
+    """
+
+    read_P: tuple[torch.Tensor, torch.Tensor]
+    where_N: torch.Tensor
+    tokens_N: torch.Tensor
+    valued_B: tuple[torch.Tensor, torch.Tensor]
+    temperature: float = 1.0
 
 
 class PolicyNet(torch.nn.Module):
@@ -78,21 +94,54 @@ class PolicyNet(torch.nn.Module):
         self.model = model
         self.value: torch.nn.Linear | None = None
         if value_head:
-            width = unwrapped(model).config.get_text_config().hidden_size
-            self.value = torch.nn.Linear(width, 1, device=unwrapped(model).device, dtype=torch.float32)
+            body = unwrapped(model)
+            width, dtype = body.config.get_text_config().hidden_size, _at_least_float32(body.dtype)
+            self.value = torch.nn.Linear(width, 1, device=body.device, dtype=dtype)
             torch.nn.init.zeros_(self.value.weight)
             torch.nn.init.zeros_(self.value.bias)
 
-    def forward(
-        self, inputs: dict[str, torch.Tensor], read: tuple[torch.Tensor, torch.Tensor], valued: tuple[Any, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits at the (row, place) pairs of ``read``, float32, and values at those of ``valued``."""
+    def forward(self, inputs: dict[str, torch.Tensor], asked: Asked) -> Reading:
+        """Log-probabilities ``(N,)``, entropies ``(P,)`` and values ``(B,)``, all at least float32."""
         model = unwrapped(self.model)
         hidden = getattr(model, model.base_model_prefix)(**inputs, use_cache=False).last_hidden_state
-        logits = output_logits(model, hidden[read]).float()
+        logprobs_N, entropies_P = self._judged(hidden[asked.read_P], asked)
         if self.value is None:
-            return logits, None
-        return logits, self.value(hidden[valued].float())[:, 0]
+            return Reading(logprobs_N, entropies_P)
+        with torch.autocast(hidden.device.type, enabled=False):
+            values_B = self.value(hidden[asked.valued_B].to(self.value.weight.dtype))[:, 0]
+        return Reading(logprobs_N, entropies_P, values_B)
+
+    def _judged(self, hidden_P: torch.Tensor, asked: Asked) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies; with a large vocabulary never for all places at once."""
+        size = max(1, _LOGITS // unwrapped(self.model).config.get_text_config().vocab_size)
+        if len(hidden_P) <= size:
+            return self._head(hidden_P, asked.where_N, asked.tokens_N, asked.temperature)
+        starts = torch.arange(0, len(hidden_P), size, device=hidden_P.device)
+        bounds = [*torch.searchsorted(asked.where_N, starts).tolist(), len(asked.where_N)]
+        parts = [
+            checkpoint(
+                self._head,
+                hidden_P[start : start + size],
+                asked.where_N[first:end] - start,
+                asked.tokens_N[first:end],
+                asked.temperature,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing is drawn in there
+            )
+            for start, first, end in zip(starts.tolist(), bounds, bounds[1:], strict=False)
+        ]
+        return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropies for _, entropies in parts])
+
+    def _head(
+        self, hidden_P: torch.Tensor, where_N: torch.Tensor, tokens_N: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = output_logits(unwrapped(self.model), hidden_P)
+        logprobs = torch.log_softmax(logits.to(_at_least_float32(logits.dtype)) / temperature, -1)
+        return logprobs[where_N, tokens_N], -(logprobs.exp() * logprobs).sum(-1)
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def output_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -110,8 +159,9 @@ class Policy:
     Args:
         agent: The sampler; its model is trained in place, so that it always samples from the present weights.
         value_head: Whether it also gives values.
-        batch_tokens: Most places of one forward pass, padding included: bounds memory; changes only rounding.
-        precision: ``"float32"``, or ``"bfloat16"`` for autocast in the forward pass.
+        batch_tokens: Most places of one forward pass, padding included: bounds memory; changes only rounding. A trainer
+            puts its own setting here.
+        precision: ``"float32"``, or ``"bfloat16"`` for autocast in the forward pass. As ``batch_tokens``.
 
     Raises:
         ValueError: The agent's temperature is 0: what it does has no log-probability.
@@ -124,8 +174,8 @@ class Policy:
             raise ValueError("a policy is trained on what it samples: its temperature must be above 0, got 0")
         self.agent = agent
         self.net = PolicyNet(agent.model, value_head=value_head)
-        self._batch_tokens, self._precision = batch_tokens, precision
-        self._reference: PolicyNet | None = None
+        self.batch_tokens, self.precision = batch_tokens, precision
+        self._reference: list[torch.Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -140,30 +190,37 @@ class Policy:
 
     # --- the reference ---
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether a reference was kept."""
+        return self._reference is not None
+
     def keep_reference(self) -> None:
-        """Keep the present weights as the reference; adapters that are merged nowhere are just switched off instead."""
-        if hasattr(self.agent.model, "disable_adapter"):
-            return
-        self._reference = PolicyNet(copy.deepcopy(self.agent.model).requires_grad_(False).eval())
+        """Keep a copy of the present weights, of the trainable ones alone, as the reference."""
+        self._reference = [each.detach().clone() for each in self._body()]
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
-        """Read with the weights of the reference inside the block.
+        """Read with the weights of the reference inside the block; nothing is to be trained in there.
 
         Raises:
             RuntimeError: No reference was kept.
         """
-        if hasattr(self.agent.model, "disable_adapter"):
-            with self.agent.model.disable_adapter():
-                yield
-            return
         if self._reference is None:
             raise RuntimeError("no reference was kept: call keep_reference before training")
-        own, self.net = self.net, self._reference
+        own = [each.data for each in self._body()]
+        self._put(self._reference)
         try:
             yield
         finally:
-            self.net = own
+            self._put(own)
+
+    def _body(self) -> list[torch.nn.Parameter]:
+        return [each for each in self.agent.model.parameters() if each.requires_grad]
+
+    def _put(self, weights: Sequence[torch.Tensor]) -> None:
+        for parameter, weight in zip(self._body(), weights, strict=True):
+            parameter.data = weight
 
     # --- rows ---
 
@@ -240,17 +297,26 @@ class Policy:
         for index, row in enumerate(rows):
             alike.setdefault((row.token_ids, row.replies) if row.replies else (index,), []).append(index)
         groups = list(alike.values())
-        lengths = [len(rows[group[0]]) for group in groups]
+        lengths = [self._places(rows[group[0]]) for group in groups]
         return [
             [index for number in batch for index in groups[number]]
-            for batch in batches_by_length(lengths, self._batch_tokens)
+            for batch in batches_by_length(lengths, self.batch_tokens)
         ]
+
+    def _places(self, row: Row) -> int:
+        """Places that a row takes in a forward pass, at most."""
+        if row.replies and not takes_any_mask(unwrapped(self.agent.model)):
+            return len(row.replies) * (len(row.token_ids) + max(map(len, row.replies)))
+        return len(row)
 
     def read(self, rows: Sequence[Row]) -> Reading:
         """Read rows in one forward pass, action tokens in their order; gradients flow unless they are switched off."""
-        autocast = self._precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if autocast else nullcontext():
+        with self._autocast():
             return self._read_transcripts(rows) if rows[0].places else self._read_choices(rows)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        mixed = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
     def read_all(self, rows: Sequence[Row]) -> list[Reading]:
         """Read any number of rows without gradients; one reading for each."""
@@ -276,10 +342,9 @@ class Policy:
         places = torch.tensor([place for row in rows for place in row.places])
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
         read = (numbers.to(self.device), (places - 1).to(self.device))  # a token is predicted at the place before it
-        logits, values = self.net(inputs, read, read)
-        logprobs = torch.log_softmax(logits / self.agent.temperature, -1)
-        picked = logprobs.gather(1, ids[numbers, places].to(self.device)[:, None])[:, 0]
-        return Reading(picked, -(logprobs.exp() * logprobs).sum(-1), values)
+        where, tokens = torch.arange(len(places), device=self.device), ids[numbers, places].to(self.device)
+        reading: Reading = self.net(inputs, Asked(read, where, tokens, read, self.agent.temperature))
+        return reading
 
     def _read_choices(self, rows: Sequence[Row]) -> Reading:
         # Rollouts of one task meet the same states: each is computed once.
@@ -292,25 +357,36 @@ class Policy:
         numbers = [number for (number, _), reply in zip(paths, replies, strict=True) for _ in reply]
         places = [place for (_, path), reply in zip(paths, replies, strict=True) for place in path[: len(reply)]]
         read, inverse = np.unique(np.array([numbers, places]), axis=1, return_inverse=True)
-        logits, values = self.net(
+        order = np.argsort(inverse.reshape(-1), kind="stable")
+        tokens = np.fromiter(chain.from_iterable(replies), dtype=np.int64, count=len(order))
+        of_reply = np.repeat(np.arange(len(replies)), [len(reply) for reply in replies])
+        reading: Reading = self.net(
             {name: tensor.to(self.device) for name, tensor in inputs.items()},
-            tuple(torch.from_numpy(index).to(self.device) for index in read),
-            tuple(torch.tensor(index, device=self.device) for index in zip(*ends, strict=True)),
+            Asked(
+                self._places_at(read),
+                self._tensor(inverse.reshape(-1)[order]),
+                self._tensor(tokens[order]),
+                self._places_at(np.array(ends).T),
+            ),
         )
-        tokens = torch.tensor(list(chain.from_iterable(replies)), device=self.device)
-        where = torch.from_numpy(inverse.reshape(-1)).to(self.device)
-        logprobs = logits[where, tokens] - torch.logsumexp(logits, -1)[where]
-        lengths = torch.tensor([len(reply) for reply in replies], device=self.device)
-        of_reply = torch.repeat_interleave(torch.arange(len(replies), device=self.device), lengths)
-        totals = torch.zeros(len(replies), device=self.device).index_add(0, of_reply, logprobs)
-        group_sizes = torch.tensor([len(group) for group in groups], device=self.device)
-        of_group = torch.repeat_interleave(torch.arange(len(groups), device=self.device), group_sizes)
+        sizes = [len(group) for group in groups]
+        logprobs = reading.logprobs_N
+        totals = logprobs.new_zeros(len(replies)).index_add(0, self._tensor(of_reply[order]), logprobs)
+        of_group = self._tensor(np.repeat(np.arange(len(groups)), sizes))
         choices = group_log_softmax(totals / self.agent.temperature, of_group)
-        entropies = torch.zeros(len(groups), device=self.device).index_add(0, of_group, -choices.exp() * choices)
-        starts = (group_sizes.cumsum(0) - group_sizes).tolist()
-        picked = torch.tensor([starts[owner] + row.chosen for owner, row in zip(owners, rows, strict=True)])
-        owner = torch.tensor(owners, device=self.device)
-        return Reading(choices[picked.to(self.device)], entropies[owner], values[owner] if values is not None else None)
+        entropies = logprobs.new_zeros(len(groups)).index_add(0, of_group, -choices.exp() * choices)
+        starts = np.cumsum([0, *sizes[:-1]])
+        picked = self._tensor(starts[owners] + np.array([row.chosen for row in rows]))
+        owner = self._tensor(np.array(owners))
+        values = reading.values_N[owner] if reading.values_N is not None else None
+        return Reading(choices[picked], entropies[owner], values)
+
+    def _places_at(self, index: NDArray[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, places = index
+        return self._tensor(rows), self._tensor(places)
+
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _choice_inputs(
         self, prompts: Sequence[tuple[int, ...]], groups: Sequence[tuple[tuple[int, ...], ...]]
@@ -322,7 +398,9 @@ class Policy:
         model = unwrapped(self.agent.model)
         if takes_any_mask(model):
             trees = [ReplyTree.of([reply[:-1] for reply in group]) for group in groups]  # nothing follows a last token
-            packed = pack(prompts, trees, pad_id=self.agent.pad_id, dtype=model.dtype)
+            # In the type that attention computes in: the least float32 is minus infinity in bfloat16.
+            dtype = torch.bfloat16 if self.precision == "bfloat16" else model.dtype
+            packed = pack(prompts, trees, pad_id=self.agent.pad_id, dtype=dtype)
             end = packed.input_ids.shape[1] - packed.tree_width - 1
             paths = [(row, [end + place for place in path]) for row, tree in enumerate(trees) for path in tree.paths]
             inputs = {name: getattr(packed, name) for name in ("input_ids", "attention_mask", "position_ids")}
@@ -353,12 +431,15 @@ class Policy:
         values = np.empty(len(histories))
         encoded = [each.token_ids for each in self.agent.encoder.histories(histories)]
         with torch.no_grad():
-            for batch in batches_by_length([len(ids) for ids in encoded], self._batch_tokens):
+            for batch in batches_by_length([len(ids) for ids in encoded], self.batch_tokens):
                 prompts = [encoded[index] for index in batch]
                 inputs, ends, _ = self._choice_inputs(prompts, [((self.agent.pad_id,),)] * len(prompts))
-                last = tuple(torch.tensor(index, device=self.device) for index in zip(*ends, strict=True))
+                last = self._places_at(np.array(ends).T)
                 moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-                values[batch] = self.net(moved, last, last)[1].cpu().numpy()
+                none = self._tensor(np.empty(0, dtype=np.int64))
+                with self._autocast():
+                    reading = self.net(moved, Asked((none, none), none, none, last))
+                values[batch] = reading.values_N.cpu().numpy()
         return values
 
 

@@ -6,8 +6,13 @@ over action tokens ``n`` (one a turn for a policy that chooses; see ``policy.py`
 present policy to the one that sampled, ``A_n`` the advantage of the token's turn, and weights ``w_n`` that sum to 1. An
 algorithm says what the advantage of each turn is; nothing else.
 
-Old log-probabilities are computed by the trainer, in the very forward passes of the first epoch, so that the ratio of
-the first minibatch is exactly 1; the gap to what the sampler recorded is logged.
+Old log-probabilities of a fresh batch are computed by the trainer, in the very forward passes of the first epoch, so
+that the ratio of the first minibatch is exactly 1; the gap to what the sampler recorded is logged. Logged trajectories
+were sampled by another policy than the present one: there the sampler's own log-probabilities are the old ones, and the
+ratio corrects for it from the first minibatch on.
+
+Weights are those of the whole batch, times the number of minibatches: a trajectory whose rows fall into several
+minibatches counts no more than others, and the gradient of a minibatch is that of the batch on average.
 """
 
 import random
@@ -21,7 +26,7 @@ from numpy.typing import NDArray
 
 from agentgym_prm.algos.core import Metrics, Trainer, TrainerConfig, averaged
 from agentgym_prm.algos.losses import Estimator, clipped_surrogate, clipped_value_loss, kl_penalty, loss_weights
-from agentgym_prm.algos.policy import Reading, Row
+from agentgym_prm.algos.policy import Policy, Reading, Row
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.types import Trajectory
 
@@ -53,9 +58,11 @@ class PolicyGradientConfig(TrainerConfig):
     entropy_coef: float = 0.0
     """Weight of an entropy bonus."""
     recompute_logprobs: bool = True
-    """Compute old log-probabilities in the trainer; otherwise those that the sampler recorded are taken."""
+    """Compute old log-probabilities of fresh trajectories in the trainer; those of logged ones are always the
+    sampler's, as those of fresh ones are without this."""
     skip_uniform: bool = True
-    """Leave out trajectories all of whose advantages are 0, as in groups without variance (arXiv:2503.14476)."""
+    """Leave out trajectories all of whose advantages are 0, as in groups without variance (arXiv:2503.14476); neither
+    the divergence from the reference nor the entropy is counted on them."""
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
@@ -86,9 +93,17 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A row's action tokens before the update: old log-probabilities, those of the reference, values and entropies."""
+    """A row's action tokens before the update.
+
+    Attributes:
+        logprobs: The old log-probabilities that ratios refer to.
+        gaps: How far the trainer's log-probabilities are from the sampler's, if the trainer has read the row.
+        reference: Log-probabilities of the reference, if it is asked for.
+        values: Values, if the policy has any.
+    """
 
     logprobs: Floats
+    gaps: Floats | None
     reference: Floats | None
     values: Floats | None
 
@@ -98,45 +113,57 @@ class PolicyGradientTrainer(Trainer):
 
     config: Any
 
-    @abstractmethod
-    def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats]:
-        """The advantage of each turn of each trajectory, arrays of shape ``(S_b,)``; groups have the same seed."""
+    def __init__(self, policy: Policy, config: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(policy, config, *arguments, **options)
+        if config.kl_coef > 0 and not policy.has_reference:
+            policy.keep_reference()
 
-    def targets(self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]) -> Targets:
-        """The advantage of each action token: that of its turn."""
-        turns = self.advantages(trajectories)
-        return Targets([turns[row.episode][list(row.turns)] for row in rows])
+    @abstractmethod
+    def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats] | None:
+        """The advantage of each turn of each trajectory, arrays of shape ``(S_b,)``; groups have the same seed.
+
+        ``None`` if there is no such thing before the policy has read them: then ``targets`` is to say more.
+        """
+
+    def targets(
+        self,
+        trajectories: Sequence[Trajectory],
+        rows: Sequence[Row],
+        recorded: Sequence[Recorded],
+        advantages: Sequence[Floats],
+    ) -> Targets:
+        """The advantage of each action token: that of its turn. ``advantages`` are those of the trajectories."""
+        return Targets([advantages[row.episode][list(row.turns)] for row in rows])
 
     def update(self, trajectories: list[Trajectory]) -> Metrics:
-        kept = self.kept(trajectories)
+        turns = self.advantages(trajectories)
+        # Among all trajectories first: one without advantage still belongs to what the others are compared with.
+        kept = self._kept(len(trajectories), turns)
         if not kept:
             return {"rollout/trained_share": 0.0}
-        rows = self.policy.rows(kept)
+        chosen = [trajectories[number] for number in kept]
+        rows = self.policy.rows(chosen)
         plan = self.plan(rows)
         recorded = self._record(rows, plan[0])
-        targets = self.targets(kept, rows, recorded)
+        targets = self.targets(chosen, rows, recorded, [turns[number] for number in kept] if turns is not None else [])
         weights = self._weights_of(rows)
         minibatches = [minibatch for epoch in plan for minibatch in epoch]
         steps = [self.step(self._losses(rows, each, recorded, targets, weights)) for each in minibatches]
-        read = self._flat([each.logprobs for each in recorded])
-        sampled = self._flat([np.array(row.sampled) for row in rows])
-        advantages = self._flat(targets.advantages)
+        gaps = [each.gaps for each in recorded if each.gaps is not None]
         return {
             "rollout/trained_share": len(kept) / len(trajectories),
-            "train/action_tokens": len(read),
+            "train/action_tokens": sum(len(row.turns) for row in rows),
             "train/places": sum(map(len, rows)),
-            "sampler/logprob_gap": float(np.abs(read - sampled).mean()),
-            "sampler/logprob_gap_max": float(np.abs(read - sampled).max()),
-            "policy/advantage_std": float(advantages.std()),
+            **(_gap_metrics(np.concatenate(gaps)) if gaps else {}),
+            "policy/advantage_std": float(np.concatenate(targets.advantages).std()),
             **averaged(steps),
         }
 
-    def kept(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+    def _kept(self, count: int, turns: Sequence[Floats] | None) -> list[int]:
         """The trajectories that there is something to learn from."""
-        if not self.config.skip_uniform:
-            return trajectories
-        turns = self.advantages(trajectories)
-        return [each for each, advantages in zip(trajectories, turns, strict=True) if np.any(advantages)]
+        if turns is None or not self.config.skip_uniform:
+            return list(range(count))
+        return [number for number, advantages in enumerate(turns) if np.any(advantages)]
 
     def plan(self, rows: Sequence[Row]) -> list[list[list[int]]]:
         """For each epoch its minibatches, as indices of rows: random parts of similar size."""
@@ -152,26 +179,33 @@ class PolicyGradientTrainer(Trainer):
 
     def _record(self, rows: Sequence[Row], epoch: Sequence[Sequence[int]]) -> list[Recorded]:
         """Read all rows as the first epoch will: the same rows in the same forward passes."""
-        own = [index for minibatch in epoch for index in self.processes.share(minibatch)]
-        needs_reading = self.config.recompute_logprobs or self.policy.net.value is not None
         before: dict[int, Reading] = {}
-        if needs_reading:
-            for minibatch in epoch:
-                share = self.processes.share(minibatch)
-                before |= zip(share, self.policy.read_all([rows[index] for index in share]), strict=True)
         reference: dict[int, Reading] = {}
-        if self.config.kl_coef > 0:
-            with self.policy.as_reference():
-                reference = dict(zip(own, self.policy.read_all([rows[index] for index in own]), strict=True))
+        for minibatch in epoch:
+            share = self.processes.share(minibatch)
+            if self._recomputes or self.policy.net.value is not None:
+                before |= zip(share, self._read(rows, share), strict=True)
+            if self.config.kl_coef > 0:
+                with self.policy.as_reference():
+                    reference |= zip(share, self._read(rows, share), strict=True)
+        own = [index for minibatch in epoch for index in self.processes.share(minibatch)]
         parts = [(index, self._recorded(rows[index], before.get(index), reference.get(index))) for index in own]
         known = dict(self.processes.gather(parts))
         return [known[index] for index in range(len(rows))]
 
+    @property
+    def _recomputes(self) -> bool:
+        return bool(self.config.recompute_logprobs and self.source.fresh)
+
+    def _read(self, rows: Sequence[Row], share: Sequence[int]) -> list[Reading]:
+        return self.policy.read_all([rows[index] for index in share])
+
     def _recorded(self, row: Row, before: Reading | None, reference: Reading | None) -> Recorded:
         sampled = np.array(row.sampled)
-        recompute = before is not None and self.config.recompute_logprobs
+        read = _floats(before.logprobs_N) if before is not None else None
         return Recorded(
-            logprobs=_floats(before.logprobs_N) if before is not None and recompute else sampled,
+            logprobs=read if read is not None and self._recomputes else sampled,
+            gaps=np.abs(read - sampled) if read is not None else None,
             reference=_floats(reference.logprobs_N) if reference is not None else None,
             values=_floats(before.values_N) if before is not None and before.values_N is not None else None,
         )
@@ -208,11 +242,10 @@ class PolicyGradientTrainer(Trainer):
         targets: Targets,
         weights: Sequence[Floats],
     ) -> tuple[torch.Tensor, Metrics]:
-        config, device = self.config, reading.logprobs_N.device
+        config = self.config
 
         def column(arrays: Sequence[Floats | None]) -> torch.Tensor:
-            flat = np.concatenate([arrays[index] for index in chosen])
-            return torch.from_numpy(flat.astype(np.float32)).to(device)
+            return torch.from_numpy(np.concatenate([arrays[index] for index in chosen])).to(reading.logprobs_N)
 
         weights_N = column(weights)
         loss, measured = clipped_surrogate(
@@ -250,9 +283,9 @@ class PolicyGradientTrainer(Trainer):
         """Whether the divergence from the reference is part of the loss (PPO puts it into the rewards)."""
         return True
 
-    @staticmethod
-    def _flat(arrays: Sequence[Floats]) -> Floats:
-        return np.concatenate(arrays)
+
+def _gap_metrics(gaps_N: Floats) -> Metrics:
+    return {"sampler/logprob_gap": float(gaps_N.mean()), "sampler/logprob_gap_max": float(gaps_N.max())}
 
 
 def _floats(tensor: torch.Tensor) -> Floats:

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from agentgym_prm.algos.advantages import gae, whiten
-from agentgym_prm.algos.core import Metrics
 from agentgym_prm.algos.policy import Policy, Row
 from agentgym_prm.algos.policy_gradient import (
     Floats,
@@ -30,6 +29,7 @@ from agentgym_prm.algos.policy_gradient import (
     Targets,
 )
 from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.rewards.core import transitions_of
 from agentgym_prm.types import Trajectory
 
 Discount = Literal["turn", "token"]
@@ -95,19 +95,22 @@ class PPOTrainer(PolicyGradientTrainer):
     def kl_in_loss(self) -> bool:
         return False
 
-    def kept(self, trajectories: list[Trajectory]) -> list[Trajectory]:
-        return trajectories
+    def advantages(self, trajectories: Sequence[Trajectory]) -> None:
+        """None: they are of tokens, and need values."""
 
-    def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats]:
-        raise NotImplementedError("PPO's advantages are of tokens: see targets")
-
-    def targets(self, trajectories: Sequence[Trajectory], rows: Sequence[Row], recorded: Sequence[Recorded]) -> Targets:
+    def targets(
+        self,
+        trajectories: Sequence[Trajectory],
+        rows: Sequence[Row],
+        recorded: Sequence[Recorded],
+        advantages: Sequence[Floats],
+    ) -> Targets:
         """GAE over each episode's action tokens, across its rows."""
         by_episode: dict[int, list[int]] = {}
         for index, row in enumerate(rows):
             by_episode.setdefault(row.episode, []).append(index)
-        advantages: list[Floats] = [np.empty(0)] * len(rows)
-        returns = list(advantages)
+        of_tokens: list[Floats] = [np.empty(0)] * len(rows)
+        returns = list(of_tokens)
         bootstraps = self._bootstraps(trajectories)
         for episode, indices in by_episode.items():
             sizes = [len(rows[index].turns) for index in indices]
@@ -122,13 +125,13 @@ class PPOTrainer(PolicyGradientTrainer):
                 bootstrap=bootstraps[episode],
                 turn_T=turn_T if self.config.discount == "turn" else None,
             )
-            for arrays, whole in zip((advantages, returns), estimated, strict=True):
+            for arrays, whole in zip((of_tokens, returns), estimated, strict=True):
                 for index, part in zip(indices, np.split(whole, np.cumsum(sizes)[:-1]), strict=True):
                     arrays[index] = part
         if self.config.whiten_advantages:
             sizes = [len(row.turns) for row in rows]
-            advantages = np.split(whiten(np.concatenate(advantages)), np.cumsum(sizes)[:-1])
-        return Targets(advantages, returns)
+            of_tokens = np.split(whiten(np.concatenate(of_tokens)), np.cumsum(sizes)[:-1])
+        return Targets(of_tokens, returns)
 
     def _rewards(self, trajectory: Trajectory, turn_T: Floats, recorded: Sequence[Recorded]) -> Floats:
         """The reward of each action token: its turn's on the last, less the price of leaving the reference."""
@@ -145,10 +148,6 @@ class PPOTrainer(PolicyGradientTrainer):
         if self.config.bootstrap_truncated:
             cut = [number for number, each in enumerate(trajectories) if each.steps[-1].truncated]
             if cut:
-                values_B[cut] = self.policy.values([trajectories[number].final_history() for number in cut])
+                # With the admissible commands, which a prompt may show.
+                values_B[cut] = self.policy.values([transitions_of(trajectories[number])[-1].after for number in cut])
         return values_B
-
-    def update(self, trajectories: list[Trajectory]) -> Metrics:
-        metrics = PolicyGradientTrainer.update(self, trajectories)
-        metrics.setdefault("policy/kl", 0.0)
-        return metrics

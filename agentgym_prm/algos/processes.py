@@ -27,7 +27,10 @@ class Processes:
 
     @classmethod
     def launched(cls) -> "Processes":
-        """The processes that a launcher started (it sets ``WORLD_SIZE``), connected; else this one alone."""
+        """The processes that a launcher started (it sets ``WORLD_SIZE``), connected; else this one alone.
+
+        To be called before a model is loaded: only then does ``cuda`` mean this process's own GPU.
+        """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         with needs_extra("train"):
@@ -56,13 +59,22 @@ class Processes:
         """Replace each gradient by its sum over the processes; one that is missing counts as 0."""
         if self.count == 1:
             return
-        parameters = list(parameters)
+        # One exchange for each type: a value head may have another one than the model.
+        by_type: dict[torch.dtype, list[torch.nn.Parameter]] = {}
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters if parameter.grad is not None])
-        torch.distributed.all_reduce(flat)
-        start = 0
+            by_type.setdefault(parameter.dtype, []).append(parameter)
+        for alike in by_type.values():
+            flat = torch.cat([parameter.grad.reshape(-1) for parameter in alike if parameter.grad is not None])
+            torch.distributed.all_reduce(flat)
+            sizes = [parameter.numel() for parameter in alike]
+            for parameter, part in zip(alike, flat.split(sizes), strict=True):
+                parameter.grad = part.view_as(parameter)
+
+    def share_weights(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Give every process the weights of the first: new adapters or heads may have been drawn by each."""
+        if self.count == 1:
+            return
         for parameter in parameters:
-            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
+            torch.distributed.broadcast(parameter.data, src=0)
