@@ -207,7 +207,7 @@ class Setting:
             scale_rewards="none",
             shuffle_dataset=False,
             max_completion_length=4096,
-            gradient_checkpointing=False,
+            activation_checkpointing=False,
             bf16=False,
             use_cpu=True,
             report_to="none",
