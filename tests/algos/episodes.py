@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.envs.core import TextVectorEnv
@@ -10,7 +12,6 @@ from agentgym_prm.testing import ScriptedEnv
 from tests.chat_models import CHATML, FORGETFUL, chat_model, chat_tokenizer
 
 TASKS = (("open door", "open lamp", "take key"), ("take lamp", "take key"))
-"""All of the same length, so that a random model likes none of them much more than others."""
 STATE = Prompt(
     "state",
     '{% set style = "state" %}{% set reply_format = "bare" %}{% set commands = "household" %}'
@@ -27,6 +28,8 @@ SETUPS = {
 
 def fresh_model(seed=0, *, double=False):
     model = chat_model.__wrapped__(seed)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.3)  # so that it likes no command much more than others
     return model.double() if double else model
 
 

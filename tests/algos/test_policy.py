@@ -18,6 +18,7 @@ from tests.algos.episodes import SETUPS, agent_of, fresh_model, play
 from tests.chat_models import chat_tokenizer
 
 ROUNDING = 1e-5  # float32 sums in another order
+DOUBLE = 1e-6  # sums in float64, but the norms of Llama are computed in float32 all the same
 TOKENIZER = chat_tokenizer()
 
 
@@ -87,13 +88,13 @@ def test_where_a_template_rewrites_history_each_reply_is_an_action_in_a_row_of_i
     # fmt: off
     assert TOKENIZER.convert_ids_to_tokens(first.token_ids) == [
         "<|im_start|>", "user", "\n", "dark", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n",  # 0 - 8
-        *(think[:2] + ["a"] + think[3:6] + ["look"] + think[7:]),  # 9 - 16
+        *[*think[:2], "a", *think[3:6], "look", *think[7:]],  # 9 - 16
     ]
     assert TOKENIZER.convert_ids_to_tokens(second.token_ids) == [
         "<|im_start|>", "user", "\n", "dark", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n",  # 0 - 8
         " ", "look", "<|im_end|>", "\n",  # 9 - 12: without its thought, as context
         "<|im_start|>", "user", "\n", "key", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n",  # 13 - 21
-        *(think[:2] + ["b"] + think[3:6] + ["take"] + think[7:]),  # 22 - 29
+        *[*think[:2], "b", *think[3:6], "take", *think[7:]],  # 22 - 29
     ]
     # fmt: on
     assert (first.places, first.turns) == (tuple(range(9, 17)), (0,) * 8)
@@ -218,12 +219,12 @@ def test_readings_and_gradients_do_not_depend_on_padding_or_packing(setup):
     agent = agent_of(setup, model=fresh_model(double=True))
     played = play(agent)
     results = []
-    for share in (0.0, 0.4, 1.0):
+    for rows_at_once in (1, 2, 1000):
         policy = Policy(agent, value_head=True)
         with torch.no_grad():
             policy.net.value.weight.copy_(torch.linspace(-1, 1, 32, dtype=torch.float64)[None])
         rows = policy.rows(played)
-        policy.batch_tokens = round(share * len(rows) * max(map(len, rows)))
+        policy.batch_tokens = rows_at_once * max(map(len, rows))
         policy.net.zero_grad()
         gathered = [torch.zeros(0)] * len(rows)
         batches = policy.batches(rows)
@@ -231,13 +232,14 @@ def test_readings_and_gradients_do_not_depend_on_padding_or_packing(setup):
             reading = policy.read([rows[index] for index in batch])
             loss = reading.logprobs_N.cos().sum() + reading.entropies_N.sin().sum() + reading.values_N.sin().sum()
             loss.backward()
-            for index, part in zip(batch, torch.stack(reading, 1).detach().split([len(rows[i].turns) for i in batch])):
+            parts = torch.stack(reading, 1).detach().split([len(rows[index].turns) for index in batch])
+            for index, part in zip(batch, parts, strict=True):
                 gathered[index] = part
         results.append((torch.cat(gathered), torch.cat([p.grad.reshape(-1) for p in policy.parameters]), len(batches)))
     for read, gradient, _ in results[1:]:
         assert read.dtype == gradient.dtype == torch.float64
-        assert torch.allclose(read, results[0][0], atol=1e-10, rtol=0)
-        assert torch.allclose(gradient, results[0][1], atol=1e-9, rtol=0)
+        assert torch.allclose(read, results[0][0], atol=DOUBLE, rtol=0)
+        assert torch.allclose(gradient, results[0][1], atol=DOUBLE, rtol=0)
     assert results[0][2] > results[1][2] > results[2][2] == 1
     assert results[0][1].abs().max() > 0.1
 
@@ -262,7 +264,7 @@ def test_rows_that_are_alike_are_computed_once_and_have_the_gradients_of_separat
     together = gradient([list(range(6))])
     assert shapes == [1]
     separate = gradient([[index] for index in range(6)])
-    assert torch.allclose(together, separate, atol=1e-10, rtol=0)
+    assert torch.allclose(together, separate, atol=DOUBLE, rtol=0)
     assert separate.abs().max() > 0.1
 
 
@@ -289,13 +291,13 @@ def test_a_large_vocabulary_is_read_part_by_part_with_the_same_result(setup, mon
     parts = read()
     assert max(most) == 3
     for one, other in zip(whole, parts, strict=True):
-        assert torch.allclose(one, other, atol=1e-10, rtol=0)
+        assert torch.allclose(one, other, atol=DOUBLE, rtol=0)
 
 
-SMALL = dict(
-    vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-    num_key_value_heads=2, pad_token_id=0, bos_token_id=None, eos_token_id=1,
-)  # fmt: skip
+SMALL = {
+    "vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
