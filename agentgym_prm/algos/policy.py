@@ -187,6 +187,8 @@ class Policy:
         self.agent = agent
         self.net = PolicyNet(agent.model, value_head=value_head)
         self.batch_tokens, self.precision = batch_tokens, precision
+        self.entropy_gradients = True
+        """Whether gradients flow from the entropies of tokens, which takes time and memory; a trainer decides."""
         self._reference: list[torch.Tensor] | None = None
 
     @property
@@ -321,15 +323,10 @@ class Policy:
             return len(row.replies) * (len(row.token_ids) + max(map(len, row.replies)))
         return len(row)
 
-    def read(self, rows: Sequence[Row], *, entropy_gradients: bool = True) -> Reading:
-        """Read rows in one forward pass, action tokens in their order; gradients flow unless they are switched off.
-
-        Without ``entropy_gradients``, which take time and memory, they need not flow from entropies.
-        """
+    def read(self, rows: Sequence[Row]) -> Reading:
+        """Read rows in one forward pass, action tokens in their order; gradients flow unless they are switched off."""
         with self._autocast():
-            if not rows[0].places:
-                return self._read_choices(rows)
-            return self._read_transcripts(rows, "gradients" if entropy_gradients else "values")
+            return self._read_transcripts(rows) if rows[0].places else self._read_choices(rows)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         mixed = self.precision == "bfloat16"
@@ -348,7 +345,7 @@ class Policy:
                     readings[index] = Reading(logprobs[place], entropies[place], values[place] if values else None)
         return [reading for reading in readings if reading is not None]
 
-    def _read_transcripts(self, rows: Sequence[Row], entropies: Entropies) -> Reading:
+    def _read_transcripts(self, rows: Sequence[Row]) -> Reading:
         longest = max(len(row.token_ids) for row in rows)
         ids = torch.full((len(rows), longest), self.agent.pad_id)
         mask = torch.zeros_like(ids)
@@ -360,6 +357,7 @@ class Policy:
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
         read = (numbers.to(self.device), (places - 1).to(self.device))  # a token is predicted at the place before it
         where, tokens = torch.arange(len(places), device=self.device), ids[numbers, places].to(self.device)
+        entropies: Entropies = "gradients" if self.entropy_gradients else "values"
         reading: Reading = self.net(inputs, Asked(read, where, tokens, read, self.agent.temperature, entropies))
         return reading
 

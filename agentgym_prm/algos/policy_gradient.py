@@ -117,6 +117,7 @@ class PolicyGradientTrainer(Trainer):
 
     def __init__(self, policy: Policy, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(policy, config, *arguments, **options)
+        policy.entropy_gradients = config.entropy_coef > 0
         if config.kl_coef > 0 and not policy.has_reference:
             policy.keep_reference()
 
@@ -253,9 +254,7 @@ class PolicyGradientTrainer(Trainer):
         share = self.processes.share(minibatch)
         for batch in self.policy.batches([rows[index] for index in share]):
             chosen = [share[place] for place in batch]
-            reading = self.policy.read(
-                [rows[index] for index in chosen], entropy_gradients=self.config.entropy_coef > 0
-            )
+            reading = self.policy.read([rows[index] for index in chosen])
             self._record_late(reading, rows, chosen, recorded)
             yield self._loss(reading, chosen, recorded, targets, weights)
 
