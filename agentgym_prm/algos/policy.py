@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ with needs_extra("train"):
 
 _LOGITS: Final = 2**25
 """Most logits that are held at once: above, they are computed part by part, and anew in the backward pass."""
+Entropies = Literal["none", "values", "gradients"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Reading(NamedTuple):
 class Asked(NamedTuple):
     """What is to be read off last hidden states: log-probabilities of N tokens at P places, and values at B places.
 
-    ``where_N`` says at which of the P places each token is asked for; it never falls.
+    ``where_N`` says at which of the P places each token is asked for; it never falls. Of entropies, whose gradients
+    take more memory than those of the log-probabilities, only what is used is computed.
     """
 
     read_P: tuple[torch.Tensor, torch.Tensor]
@@ -81,6 +83,7 @@ class Asked(NamedTuple):
     tokens_N: torch.Tensor
     valued_B: tuple[torch.Tensor, torch.Tensor]
     temperature: float = 1.0
+    entropies: Entropies = "values"
 
 
 class PolicyNet(torch.nn.Module):
@@ -101,7 +104,7 @@ class PolicyNet(torch.nn.Module):
             torch.nn.init.zeros_(self.value.bias)
 
     def forward(self, inputs: dict[str, torch.Tensor], asked: Asked) -> Reading:
-        """Log-probabilities ``(N,)``, entropies ``(P,)`` and values ``(B,)``, all at least float32."""
+        """Log-probabilities ``(N,)``, entropies ``(P,)`` or none, and values ``(B,)``, all at least float32."""
         model = unwrapped(self.model)
         hidden = getattr(model, model.base_model_prefix)(**inputs, use_cache=False).last_hidden_state
         logprobs_N, entropies_P = self._judged(hidden[asked.read_P], asked)
@@ -115,7 +118,7 @@ class PolicyNet(torch.nn.Module):
         """Log-probabilities and entropies; with a large vocabulary never for all places at once."""
         size = max(1, _LOGITS // unwrapped(self.model).config.get_text_config().vocab_size)
         if len(hidden_P) <= size:
-            return self._head(hidden_P, asked.where_N, asked.tokens_N, asked.temperature)
+            return self._head(hidden_P, asked.where_N, asked.tokens_N, asked)
         starts = torch.arange(0, len(hidden_P), size, device=hidden_P.device)
         bounds = [*torch.searchsorted(asked.where_N, starts).tolist(), len(asked.where_N)]
         parts = [
@@ -124,7 +127,7 @@ class PolicyNet(torch.nn.Module):
                 hidden_P[start : start + size],
                 asked.where_N[first:end] - start,
                 asked.tokens_N[first:end],
-                asked.temperature,
+                asked,
                 use_reentrant=False,
                 preserve_rng_state=False,  # nothing is drawn in there
             )
@@ -133,11 +136,18 @@ class PolicyNet(torch.nn.Module):
         return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropies for _, entropies in parts])
 
     def _head(
-        self, hidden_P: torch.Tensor, where_N: torch.Tensor, tokens_N: torch.Tensor, temperature: float
+        self, hidden_P: torch.Tensor, where_N: torch.Tensor, tokens_N: torch.Tensor, asked: Asked
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = output_logits(unwrapped(self.model), hidden_P)
-        logprobs = torch.log_softmax(logits.to(_at_least_float32(logits.dtype)) / temperature, -1)
-        return logprobs[where_N, tokens_N], -(logprobs.exp() * logprobs).sum(-1)
+        logits = logits.to(_at_least_float32(logits.dtype))
+        if asked.temperature != 1:  # one copy of them less
+            logits = logits / asked.temperature
+        logprobs = torch.log_softmax(logits, -1)
+        picked_N = logprobs[where_N, tokens_N]
+        if asked.entropies == "none":
+            return picked_N, picked_N.new_empty(0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and asked.entropies == "gradients"):
+            return picked_N, -(logprobs.exp() * logprobs).sum(-1)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -147,8 +157,10 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 def output_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
     logits: torch.Tensor = model.get_output_embeddings()(hidden)
-    logits = logits / (getattr(model.config, "logits_scaling", None) or 1.0)
-    logits = logits * (getattr(model, "logit_scale", None) or 1.0)
+    if scaling := getattr(model.config, "logits_scaling", None):
+        logits = logits / scaling
+    if scale := getattr(model, "logit_scale", None):
+        logits = logits * scale
     cap = getattr(model.config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
@@ -175,6 +187,8 @@ class Policy:
         self.agent = agent
         self.net = PolicyNet(agent.model, value_head=value_head)
         self.batch_tokens, self.precision = batch_tokens, precision
+        self.entropy_gradients = True
+        """Whether gradients flow from the entropies of tokens, which takes time and memory; a trainer decides."""
         self._reference: list[torch.Tensor] | None = None
 
     @property
@@ -370,7 +384,8 @@ class Policy:
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
         read = (numbers.to(self.device), (places - 1).to(self.device))  # a token is predicted at the place before it
         where, tokens = torch.arange(len(places), device=self.device), ids[numbers, places].to(self.device)
-        reading: Reading = self.net(inputs, Asked(read, where, tokens, read, self.agent.temperature))
+        entropies: Entropies = "gradients" if self.entropy_gradients else "values"
+        reading: Reading = self.net(inputs, Asked(read, where, tokens, read, self.agent.temperature, entropies))
         return reading
 
     def _read_choices(self, rows: Sequence[Row]) -> Reading:
@@ -394,6 +409,7 @@ class Policy:
                 self._tensor(inverse.reshape(-1)[order]),
                 self._tensor(tokens[order]),
                 self._places_at(np.array(ends).T),
+                entropies="none",  # those of the choices are wanted
             ),
         )
         sizes = [len(group) for group in groups]

@@ -7,7 +7,8 @@ present policy to the one that sampled, ``A_n`` the advantage of the token's tur
 algorithm says what the advantage of each turn is; nothing else.
 
 Old log-probabilities of a fresh batch are computed by the trainer, in the very forward passes of the first epoch, so
-that the ratio of the first minibatch is exactly 1; the gap to what the sampler recorded is logged. Logged trajectories
+that the ratio of the first minibatch is exactly 1; the gap to what the sampler recorded is logged. Those of the first
+minibatch need no pass of their own: its first is the one that computes the loss. Logged trajectories
 were sampled by another policy than the present one: there the sampler's own log-probabilities are the old ones, and the
 ratio corrects for it from the first minibatch on.
 
@@ -18,7 +19,7 @@ minibatches counts no more than others, and the gradient of a minibatch is that 
 import random
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -96,13 +97,14 @@ class Recorded:
     """A row's action tokens before the update.
 
     Attributes:
-        logprobs: The old log-probabilities that ratios refer to.
+        logprobs: The old log-probabilities that ratios refer to; ``None`` for a row that is read only when the first
+            minibatch computes its loss.
         gaps: How far the trainer's log-probabilities are from the sampler's, if the trainer has read the row.
         reference: Log-probabilities of the reference, if it is asked for.
         values: Values, if the policy has any.
     """
 
-    logprobs: Floats
+    logprobs: Floats | None
     gaps: Floats | None
     reference: Floats | None
     values: Floats | None
@@ -115,6 +117,7 @@ class PolicyGradientTrainer(Trainer):
 
     def __init__(self, policy: Policy, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(policy, config, *arguments, **options)
+        policy.entropy_gradients = config.entropy_coef > 0
         if config.kl_coef > 0 and not policy.has_reference:
             policy.keep_reference()
 
@@ -148,7 +151,11 @@ class PolicyGradientTrainer(Trainer):
         targets = self.targets(chosen, rows, recorded, [turns[number] for number in kept] if turns is not None else [])
         weights = self._weights_of(rows)
         minibatches = [minibatch for epoch in plan for minibatch in epoch]
-        steps = [self.step(self._losses(rows, each, recorded, targets, weights)) for each in minibatches]
+        steps = []
+        for minibatch in minibatches:
+            steps.append(self.step(self._losses(rows, minibatch, recorded, targets, weights)))
+            if minibatch is minibatches[0]:
+                self._share_first(recorded, minibatch)
         gaps = [each.gaps for each in recorded if each.gaps is not None]
         return {
             "rollout/trained_share": len(kept) / len(trajectories),
@@ -178,12 +185,13 @@ class PolicyGradientTrainer(Trainer):
     # --- what was before the update ---
 
     def _record(self, rows: Sequence[Row], epoch: Sequence[Sequence[int]]) -> list[Recorded]:
-        """Read all rows as the first epoch will: the same rows in the same forward passes."""
+        """Read rows as the first epoch will, the same in the same forward passes; the first minibatch may wait."""
         before: dict[int, Reading] = {}
         reference: dict[int, Reading] = {}
         for minibatch in epoch:
             share = self.processes.share(minibatch)
-            if self._recomputes or self.policy.net.value is not None:
+            waits = minibatch is epoch[0] and self.policy.net.value is None
+            if (self._recomputes and not waits) or self.policy.net.value is not None:
                 before |= zip(share, self._read(rows, share), strict=True)
             if self.config.kl_coef > 0:
                 with self.policy.as_reference():
@@ -204,11 +212,26 @@ class PolicyGradientTrainer(Trainer):
         sampled = np.array(row.sampled)
         read = _floats(before.logprobs_N) if before is not None else None
         return Recorded(
-            logprobs=read if read is not None and self._recomputes else sampled,
+            logprobs=read if self._recomputes else sampled,
             gaps=np.abs(read - sampled) if read is not None else None,
             reference=_floats(reference.logprobs_N) if reference is not None else None,
             values=_floats(before.values_N) if before is not None and before.values_N is not None else None,
         )
+
+    def _record_late(self, reading: Reading, rows: Sequence[Row], chosen: Sequence[int], known: list[Recorded]) -> None:
+        """The old log-probabilities of rows that are read for the first time."""
+        parts = reading.logprobs_N.detach().cpu().split([len(rows[index].turns) for index in chosen])
+        for index, part in zip(chosen, parts, strict=True):
+            if known[index].logprobs is None:
+                read = _floats(part)
+                gaps = np.abs(read - np.array(rows[index].sampled))
+                known[index] = replace(known[index], logprobs=read, gaps=gaps)
+
+    def _share_first(self, recorded: list[Recorded], minibatch: Sequence[int]) -> None:
+        """Tell all processes what each recorded in the first minibatch: later ones share rows out in another way."""
+        own = self.processes.share(minibatch)
+        for index, each in self.processes.gather([(index, recorded[index]) for index in own]):
+            recorded[index] = each
 
     def _weights_of(self, rows: Sequence[Row]) -> list[Floats]:
         """The weight of each action token; over a minibatch they sum to 1, on average."""
@@ -223,7 +246,7 @@ class PolicyGradientTrainer(Trainer):
         self,
         rows: Sequence[Row],
         minibatch: Sequence[int],
-        recorded: Sequence[Recorded],
+        recorded: list[Recorded],
         targets: Targets,
         weights: Sequence[Floats],
     ) -> Iterator[tuple[torch.Tensor, Metrics]]:
@@ -232,6 +255,7 @@ class PolicyGradientTrainer(Trainer):
         for batch in self.policy.batches([rows[index] for index in share]):
             chosen = [share[place] for place in batch]
             reading = self.policy.read([rows[index] for index in chosen])
+            self._record_late(reading, rows, chosen, recorded)
             yield self._loss(reading, chosen, recorded, targets, weights)
 
     def _loss(
