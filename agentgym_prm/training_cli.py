@@ -285,9 +285,10 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
             run_dir: Folder to write to; one that was started is continued.
             model: Folder or name of what training starts from; the folder of `sft` stands for the model in it.
             reward: What is paid besides the outcome, KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, any number of them:
-                prm:FOLDER (process advantage of a reward model), prm-score:FOLDER, spa:FOLDER (progress estimator),
+                prm:FOLDER (a reward model's score less that of the best command), prm-advantage:FOLDER (less the mean),
+                prm-score:FOLDER, spa:FOLDER (progress estimator),
                 shaping:gcsr, shaping:value:FOLDER, rubric:NAME. SPA-RL is spa:FOLDER rubric:valid_action@0.5.
-                online_dpo takes one of the first three, and no outcome.
+                online_dpo takes one judge of actions (prm, spa) and no outcome.
             games: Which games are trained on; --env is short for --games.env.
             policy: What the policy is shown, and how it acts.
             train: The training.

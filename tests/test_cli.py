@@ -192,7 +192,7 @@ def test_train_starts_from_a_stages_folder_and_pays_for_what_a_reward_model_says
     assert printed[2] == "report: out/report.html"
     lines = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines] == [0, 1, 2]
-    assert {"reward/outcome", "reward/advantage_prm", "reward/repeated_command"} <= set(lines[1])
+    assert {"reward/outcome", "reward/regret_prm", "reward/repeated_command"} <= set(lines[1])
     settings = json.loads(Path("out/config.json").read_text())["settings"]
     assert settings["algorithm"] == "gigpo"
     assert settings["train.optimizer"] == "muon"

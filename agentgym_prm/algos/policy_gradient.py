@@ -220,7 +220,7 @@ class PolicyGradientTrainer(Trainer):
 
     def _record_late(self, reading: Reading, rows: Sequence[Row], chosen: Sequence[int], known: list[Recorded]) -> None:
         """The old log-probabilities of rows that are read for the first time."""
-        parts = reading.logprobs_N.detach().cpu().split([len(rows[index].turns) for index in chosen])
+        parts = torch.split(reading.logprobs_N.detach().cpu(), [len(rows[index].turns) for index in chosen])
         for index, part in zip(chosen, parts, strict=True):
             if known[index].logprobs is None:
                 read = _floats(part)

@@ -137,8 +137,8 @@ class PPOTrainer(PolicyGradientTrainer):
         """The reward of each action token: its turn's on the last, less the price of leaving the reference."""
         rewards_T = np.zeros(len(turn_T))
         if self.config.kl_coef > 0:
-            gaps = [each.logprobs - each.reference for each in recorded if each.reference is not None]
-            rewards_T -= self.config.kl_coef * np.concatenate(gaps)
+            for name, sign in (("logprobs", -1), ("reference", 1)):
+                rewards_T += sign * self.config.kl_coef * np.concatenate([getattr(each, name) for each in recorded])
         last_T = np.append(turn_T[1:] != turn_T[:-1], True)
         rewards_T[last_T] += [trajectory.steps[turn].reward for turn in turn_T[last_T]]
         return rewards_T

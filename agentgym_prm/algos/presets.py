@@ -53,7 +53,9 @@ class Algorithm:
 _EVALUATED: Final = {"eval_every": 10}
 _MERGED: Final = {**_EVALUATED, "rewards": "merged"}
 """Process rewards count if there are any; without them it is the outcome."""
-_TINY: Final = {"learning_rate": 1e-3, "optimizer": "muon", "minibatches": 2, "kl_coef": 0.01}
+_TINY_ANY: Final = {"learning_rate": 1e-3, "optimizer": "muon"}
+_TINY: Final = {**_TINY_ANY, "minibatches": 2, "loss_level": "token", "recompute_logprobs": False}
+"""Found on development games (benchmarks/LOG.md); in float32 the sampler's log-probabilities are the trainer's to 1e-5."""
 
 ALGORITHMS: Final[Mapping[str, Algorithm]] = {
     "grpo": Algorithm(GRPOTrainer, GRPOConfig, _MERGED, _TINY),
@@ -67,7 +69,7 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
         OnlineDPOTrainer,
         OnlineDPOConfig,
         _EVALUATED,
-        {"learning_rate": 1e-3, "optimizer": "muon", "minibatches": 4, "samples": 4, "beta": 0.1, "updates": 30},
+        {**_TINY_ANY, "histories": 2000, "minibatches": 8, "samples": 8, "beta": 0.1, "updates": 30},
         judged=True,
     ),
 }

@@ -2,7 +2,8 @@
 
 ::
 
-    prm:FOLDER             the process advantage of a reward model: its score less the mean of all admissible commands
+    prm:FOLDER             a reward model's score less that of the best admissible command: 0, or what is lost by it
+    prm-advantage:FOLDER   its score less the mean of all admissible commands
     prm-score:FOLDER       its score as it is; positive at every step, so that long episodes are paid for
     spa:FOLDER             a turn's contribution to the outcome, by a progress estimator (arXiv:2505.20732)
     shaping:gcsr           the change of the share of the goal's conditions that hold
@@ -14,21 +15,23 @@ SPA-RL is ``spa:FOLDER`` with ``rubric:valid_action@0.5``. The coefficient is 1 
 followed by a coefficient of its own. The folder of the stage that trained a model stands for the model in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agentgym_prm.errors import UnknownNameError, UsageError
-from agentgym_prm.rewards.core import AdvantageScorer, RewardTerm, ScorerTerm, StepScorer, Weighted
+from agentgym_prm.rewards.core import AdvantageScorer, Baseline, RewardTerm, ScorerTerm, StepScorer, Weighted
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.progress import ProgressEstimator
 from agentgym_prm.rewards.rubric import RUBRICS, Rubric
 from agentgym_prm.rewards.shaping import Shaping, ValuePotential, goal_conditions
 
-SCORERS: Final = ("prm", "prm-score", "spa")
+SCORERS: Final = ("prm", "prm-advantage", "prm-score", "spa")
 """Kinds that judge an action before it is taken."""
 KINDS: Final = (*SCORERS, "shaping", "rubric")
+_BASELINES: Final[Mapping[str, Baseline]] = {"prm": "best", "prm-advantage": "mean"}
+"""What the score of a reward model is compared with."""
 _POTENTIALS: Final = ("gcsr", "value")
 _FORM: Final = "write KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, as in prm:runs/demo/prm@0.5"
 _MODEL_FILES: Final = {"prm.json": "process reward model", "progress.json": "progress estimator"}
@@ -119,7 +122,9 @@ class RewardSpecification:
         if self.kind == "shaping":
             return Shaping(self._potential(options), gamma)
         scorer = self.scorer(**options)
-        return ScorerTerm(AdvantageScorer(scorer) if self.kind == "prm" else scorer)
+        if self.kind in _BASELINES:
+            scorer = AdvantageScorer(scorer, _BASELINES[self.kind])
+        return ScorerTerm(scorer)
 
     def _potential(self, options: dict[str, Any]) -> Any:
         if self.argument == "gcsr":

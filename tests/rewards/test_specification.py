@@ -94,9 +94,15 @@ def test_a_value_model_and_a_judge_of_actions_are_not_mixed_up(models):
 
 
 def test_each_kind_pays_what_its_model_says(models, episodes):
-    texts = (f"prm:{models}/prm@0.5", f"prm-score:{models}/prm", f"spa:{models}/spa@2", f"shaping:value:{models}/value")
+    texts = (
+        f"prm:{models}/prm@0.5",
+        f"prm-advantage:{models}/prm@0.5",
+        f"prm-score:{models}/prm",
+        f"spa:{models}/spa@2",
+        f"shaping:value:{models}/value",
+    )
     terms = load_terms([parse(text) for text in texts], gamma=0.9, device="cpu")
-    assert [term.name for term in terms] == ["advantage_prm", "prm", "progress", "shaping_prm"]
+    assert [term.name for term in terms] == ["regret_prm", "advantage_prm", "prm", "progress", "shaping_prm"]
     (first, *_) = rewarded(episodes, terms)
     prm = ProcessRewardModel.load(models / "prm" / "model", device="cpu")
     value = ProcessRewardModel.load(models / "value" / "model", device="cpu")
@@ -107,6 +113,7 @@ def test_each_kind_pays_what_its_model_says(models, episodes):
     assert paid == pytest.approx(
         {
             "outcome": episodes[0].steps[0].outcome_reward,
+            "regret_prm": 0.5 * AdvantageScorer(prm, "best").score([history], [action])[0],
             "advantage_prm": 0.5 * AdvantageScorer(prm).score([history], [action])[0],
             "prm": prm.score([history], [action])[0],
             "progress": 2 * progress.score([history], [action])[0],
@@ -131,6 +138,6 @@ def test_a_judge_orders_actions_and_a_rubric_is_none(models, episodes):
     scores = parse(f"prm:{models}/prm").scorer(device="cpu").score([history] * len(actions), actions)
     advantages = parse(f"prm:{models}/prm").term(device="cpu")
     assert np.ptp(scores) > 0
-    assert advantages.name == "advantage_prm"
+    assert advantages.name == "regret_prm"
     with pytest.raises(UsageError, match="rubric:step_price judges turns that are over: an action is judged by prm"):
         parse("rubric:step_price").scorer()

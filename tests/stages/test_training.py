@@ -110,13 +110,16 @@ def test_what_is_paid_is_what_the_reward_model_says_of_the_rollouts(folder, tmp_
     ):
         played = list(read_trajectories(path))
         assert len(played) == 4
-        scores = [AdvantageScorer(prm).score(each.histories(), [s.action for s in each.steps]).sum() for each in played]
+        scores = [
+            AdvantageScorer(prm, "best").score(each.histories(), [s.action for s in each.steps]).sum()
+            for each in played
+        ]
         steps = sum(len(each.steps) for each in played) / 4
         outcome = sum(each.outcome for each in played) / 4
-        assert line["reward/advantage_prm"] == pytest.approx(0.5 * np.mean(scores), abs=1e-5)
+        assert line["reward/regret_prm"] == pytest.approx(0.5 * np.mean(scores), abs=1e-5)
         assert line["reward/step_price"] == pytest.approx(-0.1 * steps)
         assert line["reward/outcome"] == outcome
-        assert line["reward/process"] == pytest.approx(line["reward/advantage_prm"] + line["reward/step_price"])
+        assert line["reward/process"] == pytest.approx(line["reward/regret_prm"] + line["reward/step_price"])
 
 
 def test_a_run_that_was_interrupted_twice_ends_with_the_same_weights(folder, tmp_path, monkeypatch):
