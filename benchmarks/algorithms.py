@@ -1,6 +1,6 @@
 """Claim: every algorithm lifts the imitated policy on unseen games, and process rewards lift it further at equal steps.
 
-    python benchmarks/algorithms.py [--seeds 0 1 2] [--env-steps 60000] [--workers 2] [--output runs/algorithms]
+    python benchmarks/algorithms.py [--seeds 0 1 2] [--env-steps 40000] [--workers 2] [--output runs/algorithms]
 
 For each seed the stages of the main job make a policy by imitation, a reward model and a progress estimator; then each
 algorithm trains that policy in training games for the same number of environment steps, with the settings of
@@ -67,14 +67,14 @@ class Variant:
 
 VARIANTS = {
     "GRPO-OR": Variant("grpo", settings={"rewards": "outcome"}),
-    "GRPO-MR, PRM": Variant("grpo", ("prm:{prm}@0.2",), {"rewards": "merged"}),
-    "MT-GRPO, PRM": Variant("mt_grpo", ("prm:{prm}",)),
-    "MS-PO, PRM": Variant("ms_po", ("prm:{prm}@0.2",)),
+    "GRPO-MR, PRM": Variant("grpo", ("prm:{prm}@0.5",), {"rewards": "merged"}),
+    "MT-GRPO, PRM": Variant("mt_grpo", ("prm:{prm}",), {"scale": "batch"}),
+    "MS-PO, PRM": Variant("ms_po", ("prm:{prm}",), {"gamma": 0.95, "pool": "group", "scale": "batch"}),
     "GiGPO": Variant("gigpo"),
     "RLOO": Variant("rloo", settings={"rewards": "outcome"}),
     "PPO": Variant("ppo"),
     "PPO, SPA": Variant("ppo", ("spa:{spa}",)),
-    "PPO, PRM": Variant("ppo", ("prm:{prm}@0.2",)),
+    "PPO, PRM": Variant("ppo", ("prm:{prm}@0.5",)),
     "PPO, shaping": Variant("ppo", ("shaping:gcsr",)),
     "Online DPO, PRM": Variant("online_dpo", ("prm:{prm}",)),
 }
@@ -101,7 +101,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--env-steps", type=int, default=60_000, help="of each run, in training games")
+    parser.add_argument("--env-steps", type=int, default=40_000, help="of each run, in training games")
     parser.add_argument("--episodes", type=int, default=400, help="valid_unseen games that each is judged on")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="leave the other variants out")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")

@@ -55,7 +55,7 @@ _MERGED: Final = {**_EVALUATED, "rewards": "merged"}
 """Process rewards count if there are any; without them it is the outcome."""
 _TINY_ANY: Final = {"learning_rate": 1e-3, "optimizer": "muon"}
 _TINY: Final = {**_TINY_ANY, "minibatches": 2, "loss_level": "token", "recompute_logprobs": False}
-"""Found on development games (benchmarks/LOG.md); in float32 the sampler's log-probabilities are the trainer's to 1e-5."""
+"""Found on development games (benchmarks/LOG.md); the sampler's log-probabilities are good to 1e-5."""
 
 ALGORITHMS: Final[Mapping[str, Algorithm]] = {
     "grpo": Algorithm(GRPOTrainer, GRPOConfig, _MERGED, _TINY),
