@@ -99,8 +99,17 @@ class ProgressEstimator:
 
     @classmethod
     def start(cls, config: ModelConfig, prompt: Prompt, *, seed: int = 0, **options: Any) -> "ProgressEstimator":
-        """An untrained one on the body of a language model; the head is drawn from ``seed``."""
-        return cls(*load_reward_model(config, seed=seed), prompt, **options)
+        """An untrained one on the body of a language model; the head is zero, and so is every contribution.
+
+        A drawn head gives each turn a number of its own size; over an episode they add up to something far from any
+        outcome, and most of the training goes into unlearning that.
+        """
+        estimator = cls(*load_reward_model(config, seed=seed), prompt, **options)
+        with torch.no_grad():
+            for name, weight in estimator.model.named_parameters():
+                if "score" in name.split("."):
+                    weight.zero_()
+        return estimator
 
     @classmethod
     def load(cls, folder: str | Path, **options: Any) -> "ProgressEstimator":

@@ -68,7 +68,13 @@ def folder(tmp_path_factory):
 
 def start(folder, prompt="conversation", **options):
     config = ModelConfig(str(folder), device="cpu", dtype="float32")
-    return ProgressEstimator.start(config, PROMPTS[prompt], **options)
+    estimator = ProgressEstimator.start(config, PROMPTS[prompt], **options)
+    # A head of zero would make every comparison of contributions true.
+    generator = torch.Generator().manual_seed(options.get("seed", 0))
+    head = estimator.model.score.weight
+    with torch.no_grad():
+        head.copy_(torch.randn(head.shape, generator=generator) / (head.shape[1] + 1) ** 0.5)
+    return estimator
 
 
 def weights(estimator):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from agentgym_prm import RandomAgent, collect
 from agentgym_prm.agents.prompts import Prompt
@@ -36,7 +37,9 @@ def models(tmp_path_factory, episodes):
         ProcessRewardModel.start(body, prompt, PRMSettings(judges=judges, reads="command")).save(
             folder / name / "model"
         )
-    ProgressEstimator.start(body, prompt).save(folder / "spa" / "model")
+    progress = ProgressEstimator.start(body, prompt)
+    torch.nn.init.ones_(progress.model.score.weight)  # it starts at zero, as if it paid nothing
+    progress.save(folder / "spa" / "model")
     return folder
 
 
