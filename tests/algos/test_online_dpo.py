@@ -10,15 +10,24 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from agentgym_prm.agents.local import LocalAgent
+from agentgym_prm.agents.prompts import Prompt
+from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.algos.core import Logged, Rollouts, Source
 from agentgym_prm.algos.online_dpo import OnlineDPOConfig, OnlineDPOTrainer, preferred
 from agentgym_prm.algos.policy import Policy
 from agentgym_prm.algos.processes import Processes
+from agentgym_prm.algos.sft import SFTConfig, make_examples, sft
+from agentgym_prm.envs import TOY
 from agentgym_prm.envs.core import TextVectorEnv
+from agentgym_prm.envs.toy import toy_engine, toy_model
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.rewards.core import FunctionScorer
+from agentgym_prm.evaluate import make_envs
+from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny, load_model
+from agentgym_prm.rewards.core import FunctionScorer, RandomScorer
+from agentgym_prm.rewards.oracle import ToyOracle
 from agentgym_prm.rollout import collect
-from agentgym_prm.testing import ScriptedEnv
+from agentgym_prm.testing import ScriptedAgent, ScriptedEnv
+from agentgym_prm.transcript import Message
 from agentgym_prm.types import Action, History, Step, Trajectory
 from tests.chat_models import chat_model, chat_tokenizer
 
@@ -224,7 +233,7 @@ def test_loss_and_gradient_of_an_update_are_those_of_a_slow_loop(mode, kind):
 
     metrics = one.update(trajectories)
     assert 1 < len(losses) < len(histories)
-    assert metrics["train/loss"] == pytest.approx(sum(map(float, losses)) / len(losses), rel=TOLERANCE)
+    assert metrics["train/loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=TOLERANCE)
     assert metrics["dpo/pairs_share"] == len(losses) / len(histories)
     assert metrics["reward/prm_mean"] == pytest.approx(sum(scores) / len(scores))
     assert metrics["policy/kl"] == pytest.approx(sum(ratios) / len(ratios), abs=TOLERANCE)
@@ -467,6 +476,80 @@ def test_several_processes_do_what_one_does(mode):
         for name, weight in team[rank].policy.agent.model.named_parameters():
             grad = dict(alone.policy.agent.model.named_parameters())[name].grad
             assert torch.allclose(weight.grad, grad, atol=TOLERANCE), name
+
+
+# --- learning ---
+
+
+class ToyPrompt(Prompt):
+    """Shows the exact state, as one word: what can be learned is a table."""
+
+    SOURCE = (
+        "{% set style = 'state' %}{% set reply_format = 'bare' %}{% set commands = 'household' %}"
+        "{% block user %}{% endblock %}"
+    )
+
+    def messages(self, history, dropped=None):
+        return (Message("user", state_word(toy_engine(history).state)),)
+
+
+def state_word(state):
+    return "abcdef"[state.task_index] + state.room + "".join(state.places) + ("open" if state.open else "shut")
+
+
+TOY_TASKS = range(3)
+TOY_CAP = 12
+
+
+@pytest.fixture(scope="module")
+def toy_model_folder(tmp_path_factory):
+    models = [toy_model(task) for task in TOY_TASKS]
+    texts = [state_word(state) for model in models for state in model.states]
+    texts += [command for model in models for commands in model.commands for command in commands]
+    tiny = TinyConfig(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
+    return build_tiny(tmp_path_factory.mktemp("toy"), texts * 3, tiny)
+
+
+def toy_success(seed, folder, scorer):
+    """Success before and after, on the toy tasks; a little imitation of a noisy expert comes first."""
+    loaded = load_model(ModelConfig(str(folder), device="cpu"))
+    player = LocalAgent(*loaded, ToyPrompt("toy", ToyPrompt.SOURCE), mode="choose", seed=seed)
+    envs = make_envs(TOY, 24, max_episode_steps=TOY_CAP)
+    oracle = ToyOracle()
+    best = ScriptedAgent(
+        lambda h: max(h.admissible_commands, key=lambda command: oracle.score([h], [Action(command)])[0])
+    )
+    demonstrations = collect(NoisyAgent(best, 0.3, seed), envs, [number % 3 for number in range(24)])
+    sft(
+        loaded.model,
+        make_examples(demonstrations, player.encoder),
+        SFTConfig(learning_rate=5e-3, optimizer="muon", epochs=2, seed=seed),
+        pad_id=player.pad_id,
+    )
+
+    def success():
+        games = collect(player, envs, [number % 3 for number in range(60)])
+        return sum(game.outcome > 0 for game in games) / len(games)
+
+    before = success()
+    config = OnlineDPOConfig(
+        updates=10, tasks=12, histories=100, samples=4, minibatches=4, beta=0.3, learning_rate=1e-2, optimizer="muon",
+        chosen_from="commands", seed=seed,
+    )  # fmt: skip
+    OnlineDPOTrainer(Policy(player), scorer, config, Rollouts(envs, TOY_TASKS)).run()
+    return before, success()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_with_exact_scores_it_learns_to_solve_the_toy_tasks(toy_model_folder, seed):
+    before, after = toy_success(seed, toy_model_folder, ToyOracle())
+    assert before < 0.5
+    assert after >= 0.95
+
+
+def test_with_random_scores_it_does_not(toy_model_folder):
+    _, after = toy_success(0, toy_model_folder, RandomScorer())
+    assert after < 0.5
 
 
 # --- settings ---
