@@ -24,7 +24,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ from agentgym_prm.types import Action, History, Trajectory
 with needs_extra("train"):
     import torch
 
+Candidates = Literal["samples", "commands"]
 UNFINISHED: Final = "length"
 """``Action.stop_reason`` of a reply that was cut off before its end token."""
 
@@ -61,6 +62,8 @@ class OnlineDPOConfig(TrainerConfig):
     """Histories of a batch that replies are sampled after, drawn at random; all if it has fewer."""
     samples: int = 2
     """Replies after each history: the best and the worst make a pair. 2 in arXiv:2502.10325."""
+    chosen_from: Candidates = "samples"
+    """Where the better reply of a pair is from: the samples, or all admissible commands (needs mode choose)."""
     margin: float = 0.0
     """Smallest difference of scores that makes a pair; replies of the same score never do."""
     missing_end_penalty: float = -10.0
@@ -87,17 +90,22 @@ class OnlineDPOConfig(TrainerConfig):
             raise ValueError(f"margin must be at least 0, got {self.margin}")
         if not math.isfinite(self.missing_end_penalty):
             raise ValueError(f"missing_end_penalty must be finite, got {self.missing_end_penalty}")
+        if self.chosen_from not in get_args(Candidates):
+            raise UnknownNameError.of("source of better replies", self.chosen_from, get_args(Candidates))
         if self.kind not in get_args(Preference):
             raise UnknownNameError.of("kind of preference loss", self.kind, get_args(Preference))
 
 
-def preferred(replies: Sequence[Action], scores_N: NDArray[np.float64], *, margin: float) -> tuple[int, int] | None:
+def preferred(
+    replies: Sequence[Action], scores_N: NDArray[np.float64], *, margin: float, samples: int | None = None
+) -> tuple[int, int] | None:
     """The best and the worst of some replies to one history, as indices; of equal ones the first.
 
     Args:
         replies: The replies.
         scores_N: Their scores, shape ``(N,)``.
         margin: Smallest difference of the two scores.
+        samples: So many of the replies, the first, may be the worst; by default all.
 
     Returns:
         ``None`` if the two score alike, differ by less than ``margin``, or are the same tokens (which a scorer may
@@ -107,7 +115,7 @@ def preferred(replies: Sequence[Action], scores_N: NDArray[np.float64], *, margi
     >>> preferred(replies, np.array([0.25, 0.75]), margin=0.5)
     (1, 0)
     """
-    best, worst = int(np.argmax(scores_N)), int(np.argmin(scores_N))
+    best, worst = int(np.argmax(scores_N)), int(np.argmin(scores_N[:samples]))
     difference = float(scores_N[best] - scores_N[worst])
     if difference == 0 or difference < margin or replies[best].token_ids == replies[worst].token_ids:
         return None
@@ -118,12 +126,12 @@ def preferred(replies: Sequence[Action], scores_N: NDArray[np.float64], *, margi
 class Judged:
     """What came of one history."""
 
-    replies: tuple[Action, ...]
+    samples: tuple[Action, ...]
     """What the policy sampled."""
     scores: tuple[float, ...]
-    """How the replies were scored, penalties included."""
-    pair: tuple[int, int] | None
-    """The better and the worse reply, as indices."""
+    """How that was scored, penalties included."""
+    pair: tuple[Action, Action] | None
+    """The better and the worse reply."""
     log_ratio: float
     """Logarithm of the first reply's probability under the policy that sampled it over that under the reference."""
 
@@ -171,6 +179,8 @@ class OnlineDPOTrainer(Trainer):
             processes=processes,
             progress=progress,
         )
+        if config.chosen_from == "commands" and policy.agent.mode != "choose":
+            raise ValueError("chosen_from='commands' needs a policy that chooses among them: LocalAgent(mode='choose')")
         self.scorer = scorer
         if not policy.has_reference:
             policy.keep_reference()
@@ -179,14 +189,13 @@ class OnlineDPOTrainer(Trainer):
     def update(self, trajectories: list[Trajectory]) -> Metrics:
         histories = self.histories(trajectories)
         judged = self.judge(histories)
-        pairs = [(history, each, each.pair) for history, each in zip(histories, judged, strict=True) if each.pair]
+        pairs = [(history, each.pair) for history, each in zip(histories, judged, strict=True) if each.pair]
         metrics = _judgement_metrics(judged)
         if not pairs:
             return metrics
         # The better and the worse reply of a pair stand next to each other.
         rows = self.policy.replies(
-            [history for history, _, _ in pairs for _ in range(2)],
-            [each.replies[index] for _, each, pair in pairs for index in pair],
+            [history for history, _ in pairs for _ in range(2)], [reply for _, pair in pairs for reply in pair]
         )
         steps = [
             self.step(self._losses(rows, minibatch, first=number == 0))
@@ -222,22 +231,34 @@ class OnlineDPOTrainer(Trainer):
         groups = self._sample(histories)
         if not groups:
             return []
-        scores = self._scores(histories, groups)
-        log_ratios = self._log_ratios(histories, [replies[0] for replies in groups])
+        log_ratios = self._log_ratios(histories, [samples[0] for samples in groups])
+        candidates = [
+            [*samples, *self._others(history, samples)] for history, samples in zip(histories, groups, strict=True)
+        ]
         return [
-            Judged(
-                replies=tuple(replies),
-                scores=tuple(scores_N.tolist()),
-                pair=preferred(replies, scores_N, margin=self.config.margin),
-                log_ratio=log_ratio,
+            self._judgement(replies, scores_N, log_ratio)
+            for replies, scores_N, log_ratio in zip(
+                candidates, self._scores(histories, candidates), log_ratios, strict=True
             )
-            for replies, scores_N, log_ratio in zip(groups, scores, log_ratios, strict=True)
         ]
 
-    def _scores(self, histories: Sequence[History], groups: Sequence[Sequence[Action]]) -> NDArray[np.float64]:
-        """Scores of the replies to each history, penalties included; shape ``(histories, samples)``."""
+    def _judgement(self, replies: Sequence[Action], scores_N: NDArray[np.float64], log_ratio: float) -> Judged:
+        count = self.config.samples
+        indices = preferred(replies, scores_N, margin=self.config.margin, samples=count)
+        pair = (replies[indices[0]], replies[indices[1]]) if indices else None
+        return Judged(tuple(replies[:count]), tuple(scores_N[:count].tolist()), pair, log_ratio)
+
+    def _others(self, history: History, samples: Sequence[Action]) -> list[Action]:
+        """What else may be the better reply."""
+        if self.config.chosen_from == "samples":
+            return []
+        sampled = {action.command for action in samples}
+        return [Action(command) for command in history.admissible_commands if command not in sampled]
+
+    def _scores(self, histories: Sequence[History], groups: Sequence[Sequence[Action]]) -> list[NDArray[np.float64]]:
+        """Scores of the replies to each history, penalties included."""
         replies = [reply for group in groups for reply in group]
-        repeated = [history for history in histories for _ in range(self.config.samples)]
+        repeated = [history for history, group in zip(histories, groups, strict=True) for _ in group]
         scores = np.array(self.scorer.score(repeated, replies), dtype=np.float64)
         unfinished = np.array([reply.stop_reason == UNFINISHED for reply in replies])
         penalty = self.config.missing_end_penalty
@@ -247,7 +268,7 @@ class OnlineDPOTrainer(Trainer):
                 f"{penalty}, and {self.scorer.name!r} gave {scores[~unfinished].min()}"
             )
         scores[unfinished] = penalty
-        return scores.reshape(-1, self.config.samples)
+        return np.split(scores, np.cumsum([len(group) for group in groups])[:-1])
 
     def _sample(self, histories: Sequence[History]) -> list[list[Action]]:
         """Replies to each history: of the present weights, or of those that the last update began with."""
@@ -290,7 +311,7 @@ class OnlineDPOTrainer(Trainer):
         own = [rows[2 * pair + side] for pair in self.processes.share(minibatch) for side in range(2)]
         # Otherwise the sampler had other weights, and there is a difference to be expected.
         same_weights = first and (self.done == 0 or not self.config.one_step_behind)
-        tokens = sum(len(rows[2 * pair + side].turns) for pair in minibatch for side in range(2))
+        tokens = sum(_count_sampled(rows[2 * pair + side]) for pair in minibatch for side in range(2))
         for batch in self.policy.batches(own, together=2):
             read = [own[index] for index in batch]
             reading = self.policy.read(read)
@@ -301,8 +322,8 @@ class OnlineDPOTrainer(Trainer):
             if same_weights:
                 sampled = np.concatenate([row.sampled for row in read])
                 gaps = np.abs(reading.logprobs_N.detach().double().cpu().numpy() - sampled)
-                metrics["sampler/logprob_gap"] = float(gaps.sum()) / tokens
-                metrics["sampler/logprob_gap_max"] = float(gaps.max())
+                metrics["sampler/logprob_gap"] = float(np.nansum(gaps)) / tokens
+                metrics["sampler/logprob_gap_max"] = float(np.nanmax(gaps))
             yield loss, metrics
 
     def _loss(
@@ -340,15 +361,20 @@ def _reply_logprobs(rows: Sequence[Row], reading: Reading) -> torch.Tensor:
     return torch.zeros(len(rows), device=device).index_add(0, of_row, reading.logprobs_N)
 
 
+def _count_sampled(row: Row) -> int:
+    """How many of a row's action tokens the policy sampled, with a log-probability."""
+    return sum(math.isfinite(logprob) for logprob in row.sampled)
+
+
 def _judgement_metrics(judged: Sequence[Judged]) -> Metrics:
     """How the replies of an update were judged; means over histories."""
     scores_H_N = np.array([each.scores for each in judged])
-    replies = [reply for each in judged for reply in each.replies]
+    samples = [action for each in judged for action in each.samples]
     return {
         "reward/prm_mean": float(scores_H_N.mean()),
         "reward/prm_best": float(scores_H_N.max(1).mean()),
         "policy/kl": float(np.mean([each.log_ratio for each in judged])),
         "dpo/histories": len(judged),
         "dpo/pairs_share": sum(each.pair is not None for each in judged) / len(judged),
-        "dpo/unfinished_share": sum(reply.stop_reason == UNFINISHED for reply in replies) / len(replies),
+        "dpo/unfinished_share": sum(action.stop_reason == UNFINISHED for action in samples) / len(samples),
     }

@@ -240,15 +240,16 @@ class Policy:
     def replies(self, histories: Sequence[History], actions: Sequence[Action]) -> list[Row]:
         """A row for each reply to the history at the same place; episodes are numbered 0, 1, ….
 
-        Its action tokens are those of the reply alone, or the choice of its command.
+        Its action tokens are those of the reply alone, or the choice of its command. A command may be one that was not
+        sampled: its log-probability under the sampler is nan.
 
         Raises:
-            ValueError: As ``rows`` and ``choices``.
+            ValueError: As ``choices`` if the policy chooses, else as ``rows``.
         """
-        for number, action in enumerate(actions):
-            self._check(action, f"reply {number}")
         if self.agent.mode == "choose":
             return self.choices(histories, actions)
+        for number, action in enumerate(actions):
+            self._check(action, f"reply {number}")
         rows = []
         encoded = self.agent.encoder.histories(histories)
         for number, (history, action, shown) in enumerate(zip(histories, actions, encoded, strict=True)):
