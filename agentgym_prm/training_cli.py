@@ -277,8 +277,9 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
         """Train a policy by playing: RUN_DIR/model, RUN_DIR/metrics.jsonl, RUN_DIR/report.html.
 
         --train.* are the settings of the algorithm that --algo names (of grpo if there is none), with defaults that
-        follow the size of --model. Several processes train one policy: `accelerate launch --cpu --num-processes 2 -m
-        agentgym_prm train ...`. The same command goes on with a run that was stopped.
+        follow the size of --model. Several processes train one policy: `accelerate launch --num-processes 2 -m
+        agentgym_prm train ...` with a GPU each, `torchrun --nproc-per-node 2 -m agentgym_prm train ...` on a CPU. The
+        same command goes on with a run that was stopped.
 
         Args:
             algo: grpo, mt_grpo, ms_po, gigpo, rloo, ppo or online_dpo.

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from agentgym_prm.algos import core, prm, sft
+from agentgym_prm.algos import core, loop, prm
 from agentgym_prm.algos.online_dpo import OnlineDPOConfig
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
@@ -99,8 +99,8 @@ class Ticks:
     def watch_everything(self) -> None:
         for owner, name in (
             (os, "replace"),
-            (sft._Run, "train_on"),
-            (sft._Run, "_save"),
+            (loop.TrainingLoop, "_train_on"),
+            (loop.TrainingLoop, "_save"),
             (prm._MarkWhole, "on_save"),
             (prm._RewardTrainer, "compute_loss"),
             (prm._RewardTrainer, "_save_checkpoint"),

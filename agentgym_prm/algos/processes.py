@@ -35,7 +35,7 @@ class Processes:
             return cls()
         with needs_extra("train"):
             from accelerate import PartialState
-        state = PartialState()
+        state = PartialState(cpu=not torch.cuda.is_available())
         return cls(int(state.process_index), int(state.num_processes))
 
     @property

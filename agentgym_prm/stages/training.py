@@ -4,7 +4,8 @@ While it trains, the policy plays held-out development games from time to time. 
 what the reward models say of the very same episodes: a policy that has learned to please its reward model, and not to
 win, shows as a score that rises while success falls.
 
-Several processes, as ``accelerate launch`` starts them, train one policy together; the first one writes.
+Several processes, as ``accelerate launch`` starts them on GPUs and ``torchrun`` anywhere, train one policy together:
+``torchrun --nproc-per-node 2 -m agentgym_prm train ...``. The first one plays the development games and writes.
 """
 
 import json
