@@ -221,7 +221,7 @@ class PolicyGradientTrainer(Trainer):
         """The old log-probabilities of rows that are read for the first time."""
         if not self._recomputes:
             return
-        parts = reading.logprobs_N.detach().cpu().split([len(rows[index].turns) for index in chosen])
+        parts = torch.split(reading.logprobs_N.detach().cpu(), [len(rows[index].turns) for index in chosen])
         for index, part in zip(chosen, parts, strict=True):
             if known[index].gaps is None:
                 read = _floats(part)
