@@ -7,7 +7,7 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-alfworld clean
+.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-alfworld bench-trl clean
 
 setup: $(VENV)/.installed
 
@@ -53,5 +53,15 @@ bench-best-of-n: setup  ## the main job with three seeds
 bench-alfworld: setup  ## a tiny model on the official games (needs $$ALFWORLD_DATA, or GAMES_FOLDER=a folder of them)
 	$(BIN)/python benchmarks/alfworld_official.py --data $(GAMES_FOLDER)
 
+# TRL has an environment of its own: nothing here needs it but the comparison.
+.venv-trl/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv-trl/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' datasets trl
+	touch $@
+
+bench-trl: .venv-trl/.installed  ## an update of GRPO against TRL's, which this installs
+	.venv-trl/bin/python benchmarks/trl_update.py
+
 clean:
-	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-trl .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -56,17 +56,23 @@ SAME = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared: ``turns`` of 1 is a prompt with one completion; ``steps`` are the optimiser's on a batch."""
+    """What is compared.
+
+    ``turns`` of 1 is a prompt with one completion; ``steps`` are the optimiser's on a batch. With ``even`` lengths
+    nobody pads: what is left of the ratio then does not come from batches of similar lengths.
+    """
 
     model: str
     groups: int
     turns: int = 1
     beta: float = 0.0
     steps: int = 1
+    even: bool = False
 
 
 CASES = {
     "plain": Case("1M", 4),
+    "even": Case("1M", 4, even=True),
     "reference": Case("1M", 4, beta=0.04),
     "two-steps": Case("1M", 4, steps=2),
     "turns": Case("1M", 4, turns=6),
@@ -86,9 +92,11 @@ def played(case: Case, agent: LocalAgent, vocabulary: Sequence[str]) -> list[Tra
     """Random texts in random lengths: prompts of about 64-256 tokens; replies of 64-256, or of 12-36 in turns."""
     draw, chat = random.Random(0), agent.encoder.chat
     shortest, longest = (64, 256) if case.turns == 1 else (12, 36)
+    if case.even:
+        shortest = longest = 160
     trajectories = []
     for group in range(case.groups):
-        prompt = words(draw, draw.randint(62, 254), vocabulary)
+        prompt = words(draw, 158 if case.even else draw.randint(62, 254), vocabulary)
         for member in range(GROUP):
             steps = []
             for turn in range(case.turns if case.turns == 1 else draw.randint(3, case.turns)):
@@ -316,7 +324,9 @@ def in_new_process(arguments: Sequence[str], threads: int) -> dict[str, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
     command = [sys.executable, __file__, *arguments]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    measured = output.splitlines()[-1]
+    print(f"{threads} threads, {' '.join(arguments)}: {measured}", file=sys.stderr, flush=True)  # it takes minutes
+    return json.loads(measured)
 
 
 # --- the table ---

@@ -97,14 +97,13 @@ class Recorded:
     """A row's action tokens before the update.
 
     Attributes:
-        logprobs: The old log-probabilities that ratios refer to; ``None`` for a row that is read only when the first
-            minibatch computes its loss.
+        logprobs: The old log-probabilities that ratios refer to; the sampler's until the trainer has read the row.
         gaps: How far the trainer's log-probabilities are from the sampler's, if the trainer has read the row.
         reference: Log-probabilities of the reference, if it is asked for.
         values: Values, if the policy has any.
     """
 
-    logprobs: Floats | None
+    logprobs: Floats
     gaps: Floats | None
     reference: Floats | None
     values: Floats | None
@@ -212,7 +211,7 @@ class PolicyGradientTrainer(Trainer):
         sampled = np.array(row.sampled)
         read = _floats(before.logprobs_N) if before is not None else None
         return Recorded(
-            logprobs=read if self._recomputes else sampled,
+            logprobs=read if read is not None and self._recomputes else sampled,
             gaps=np.abs(read - sampled) if read is not None else None,
             reference=_floats(reference.logprobs_N) if reference is not None else None,
             values=_floats(before.values_N) if before is not None and before.values_N is not None else None,
@@ -220,9 +219,11 @@ class PolicyGradientTrainer(Trainer):
 
     def _record_late(self, reading: Reading, rows: Sequence[Row], chosen: Sequence[int], known: list[Recorded]) -> None:
         """The old log-probabilities of rows that are read for the first time."""
+        if not self._recomputes:
+            return
         parts = torch.split(reading.logprobs_N.detach().cpu(), [len(rows[index].turns) for index in chosen])
         for index, part in zip(chosen, parts, strict=True):
-            if known[index].logprobs is None:
+            if known[index].gaps is None:
                 read = _floats(part)
                 gaps = np.abs(read - np.array(rows[index].sampled))
                 known[index] = replace(known[index], logprobs=read, gaps=gaps)
