@@ -17,10 +17,11 @@ Each stage folder ends with a ``done.json``. A killed run goes on when it is sta
 ``stages/form.py``. The last stage says by gates whether the reward model and the policy do what they are for.
 
 An iteration is that of arXiv:2502.10325: the policy plays other training games, a reward model learns from its states,
-and the policy is trained against that, at the states of its own rollouts, with the policy before as the reference. The
-reward model of each iteration is a new one. It starts from the body of the policy whose rollouts it judges, and learns
-from the latest rollouts only: they are the states that this policy meets. The evaluation judges imitation with
-the first reward model, and the trained policy with that of the iteration that it came from.
+and the policy is trained against that, with the policy before as the reference; at states that it meets as it goes on
+playing or, as there, at those of its rollouts (``logged_states``). The reward model of each iteration is a new one. It
+starts from the body of the policy whose rollouts it judges, and learns from the latest rollouts only: they are the
+states that this policy meets. The evaluation judges imitation with the first reward model, and the trained policy with
+that of the iteration that it came from.
 
 A policy trained too long against reward models learns their mistakes. Each update of the policy's training therefore
 records, beside the reward, true success on development games, which are neither trained on nor part of the evaluation;
@@ -124,6 +125,9 @@ class PipelineConfig:
         )
     )
     """How it is trained."""
+    logged_states: bool = False
+    """Train the policy at the states of its rollouts, as arXiv:2502.10325 does, instead of playing on. A tiny policy that
+    grows surer of itself there meets other states when it plays, and loops in them (benchmarks/LOG.md)."""
     dpo: OnlineDPOConfig = field(default_factory=lambda: _dpo(tiny=True))
     """How the policy is trained against it."""
     development: DevelopmentConfig = field(default_factory=DevelopmentConfig)
@@ -147,6 +151,7 @@ class PipelineConfig:
             head="scalar",
             prm=PRMConfig(contrast=1.0, batch_size=16, precision=precision),
             dpo=replace(_dpo(tiny=False), precision=precision),
+            logged_states=True,
         )
 
     def __post_init__(self) -> None:
@@ -321,7 +326,8 @@ def _iterate(
         games,
         development=config.development,
         rewards=[RewardSpecification("prm", str(folder / "prm"))],
-        trajectories=rollouts,
+        trajectories=rollouts if config.logged_states else None,
+        training_cap=config.rollout.max_episode_steps,
         say=say,
     )
 

@@ -80,7 +80,7 @@ VARIANTS = {
 }
 """The rows of the table, besides imitation."""
 
-PROGRESS = ProgressConfig(learning_rate=1e-3, optimizer="muon")
+PROGRESS = ProgressConfig(learning_rate=1e-3, optimizer="muon", epochs=2)
 
 
 def main() -> None:

@@ -152,8 +152,9 @@ class PolicyGradientTrainer(Trainer):
         minibatches = [minibatch for epoch in plan for minibatch in epoch]
         steps = []
         for minibatch in minibatches:
-            steps.append(self.step(self._losses(rows, minibatch, recorded, targets, weights)))
-            if minibatch is minibatches[0]:
+            first = minibatch is minibatches[0]
+            steps.append(self.step(self._losses(rows, minibatch, recorded, targets, weights, first=first)))
+            if first:
                 self._share_first(recorded, minibatch)
         gaps = [each.gaps for each in recorded if each.gaps is not None]
         return {
@@ -218,15 +219,16 @@ class PolicyGradientTrainer(Trainer):
         )
 
     def _record_late(self, reading: Reading, rows: Sequence[Row], chosen: Sequence[int], known: list[Recorded]) -> None:
-        """The old log-probabilities of rows that are read for the first time."""
-        if not self._recomputes:
+        """What the first minibatch finds out about its rows: old log-probabilities, unless they are the sampler's."""
+        if not self.source.fresh:
             return
         parts = torch.split(reading.logprobs_N.detach().cpu(), [len(rows[index].turns) for index in chosen])
         for index, part in zip(chosen, parts, strict=True):
             if known[index].gaps is None:
                 read = _floats(part)
                 gaps = np.abs(read - np.array(rows[index].sampled))
-                known[index] = replace(known[index], logprobs=read, gaps=gaps)
+                old = read if self._recomputes else known[index].logprobs
+                known[index] = replace(known[index], logprobs=old, gaps=gaps)
 
     def _share_first(self, recorded: list[Recorded], minibatch: Sequence[int]) -> None:
         """Tell all processes what each recorded in the first minibatch: later ones share rows out in another way."""
@@ -250,13 +252,16 @@ class PolicyGradientTrainer(Trainer):
         recorded: list[Recorded],
         targets: Targets,
         weights: Sequence[Floats],
+        *,
+        first: bool,
     ) -> Iterator[tuple[torch.Tensor, Metrics]]:
         """The loss of each forward pass of a minibatch."""
         share = self.processes.share(minibatch)
         for batch in self.policy.batches([rows[index] for index in share]):
             chosen = [share[place] for place in batch]
             reading = self.policy.read([rows[index] for index in chosen])
-            self._record_late(reading, rows, chosen, recorded)
+            if first:
+                self._record_late(reading, rows, chosen, recorded)
             yield self._loss(reading, chosen, recorded, targets, weights)
 
     def _loss(

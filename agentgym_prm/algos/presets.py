@@ -69,7 +69,7 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
         OnlineDPOTrainer,
         OnlineDPOConfig,
         _EVALUATED,
-        {**_TINY_ANY, "histories": 2000, "minibatches": 8, "samples": 8, "beta": 0.1, "updates": 30},
+        {**_TINY_ANY, "histories": 512, "minibatches": 4, "samples": 4, "beta": 0.1, "updates": 40},
         judged=True,
     ),
 }
