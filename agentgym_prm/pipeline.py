@@ -126,8 +126,8 @@ class PipelineConfig:
     )
     """How it is trained."""
     logged_states: bool = False
-    """Train the policy at the states of its rollouts, as arXiv:2502.10325 does, instead of playing on. A tiny policy that
-    grows surer of itself there meets other states when it plays, and loops in them (benchmarks/LOG.md)."""
+    """Train the policy at the states of its rollouts, as arXiv:2502.10325 does, instead of playing on. A tiny policy
+    that grows surer of itself there meets other states when it plays, and loops in them (benchmarks/LOG.md)."""
     dpo: OnlineDPOConfig = field(default_factory=lambda: _dpo(tiny=True))
     """How the policy is trained against it."""
     development: DevelopmentConfig = field(default_factory=DevelopmentConfig)
