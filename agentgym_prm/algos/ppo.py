@@ -146,7 +146,9 @@ class PPOTrainer(PolicyGradientTrainer):
     def _bootstraps(self, trajectories: Sequence[Trajectory]) -> Floats:
         values_B = np.zeros(len(trajectories))
         if self.config.bootstrap_truncated:
-            cut = [number for number, each in enumerate(trajectories) if each.steps[-1].truncated]
+            ends = [each.steps[-1] for each in trajectories]
+            # A win at the cap is both, and nothing comes after it.
+            cut = [number for number, end in enumerate(ends) if end.truncated and not end.terminated]
             if cut:
                 # With the admissible commands, which a prompt may show.
                 values_B[cut] = self.policy.values([transitions_of(trajectories[number])[-1].after for number in cut])
