@@ -35,7 +35,9 @@ def evaluation(agent):
     """Judges by the weights, rising and falling, so that the best is not the last."""
     total = sum(each.double().abs().sum().item() for each in agent.model.parameters())
     success = total * 1000 % 1
-    return SimpleNamespace(overall=SimpleNamespace(success=success, success_low=0.0, success_high=1.0, mean_steps=1.0))
+    return SimpleNamespace(
+        overall=SimpleNamespace(success=success, success_low=0.0, success_high=1.0, mean_steps=1.0), scores={}
+    )
 
 
 def trainer_of(kind="grpo", folder=None, model=None, source=None, **options):
