@@ -6,9 +6,8 @@ The update alone: nobody generates. Both sides get the same token ids, prompt le
 same random weights, and do what an update does: old log-probabilities where steps need them, those of the reference
 where the loss does, forward, backward, AdamW, float32, without gradient checkpointing. TRL runs its own ``train()``,
 its ``rollout_func`` returns what there is; its clock starts when that returns and stops after its last step of the
-batch. Our update runs inside that function, before the clock starts: so the two alternate. One
-more round than counted comes first. TRL's microbatches have 8 rows; ours have the places that TRL's take, padding
-included.
+batch. Our update runs inside that function, before the clock starts: so the two alternate. One more round than
+counted comes first. TRL's microbatches have 8 rows; ours have the places that TRL's take, padding included.
 
 That both compute the same is checked in every case: neither shuffles the batch here, and after all rounds the weights
 have to be the same but for rounding. "tokens" are all that are read, prompts and observations included, padding not.
