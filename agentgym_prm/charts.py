@@ -112,7 +112,7 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]]) -> str:
     Args:
         rows: At least one ``(name, low, share, high)``, from the top.
     """
-    x = _Axis([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], _NAMES, _RIGHT)
+    x = _Axis([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], _NAMES, _RIGHT - 20)  # room for the last label
     bottom = _TOP + _ROW * len(rows)
     parts = []
     for tick in x.ticks:

@@ -367,10 +367,14 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Hacking:
-    """The chart of success above judges' scores, and its numbers; ``judges`` are the scores' names."""
+    """The chart of success above judges' scores, and its numbers.
+
+    ``judges`` are the scores' names; ``samples`` is whether scores of what the policy samples are drawn, too.
+    """
 
     svg: str
     judges: tuple[str, ...]
+    samples: bool
     rows: tuple[_Judged, ...]
 
 
@@ -403,7 +407,9 @@ def _hacking(run: Path) -> _Hacking | None:
         if series or sampled:
             panels.append(Panel(f"mean {label} by the reward model", [*series, *sampled]))
     marks = [float(start) for start in starts.values() if start]
-    return _Hacking(panel_chart(panels, "update", marks), judges, tuple(rows))
+    return _Hacking(
+        panel_chart(panels, "update", marks), judges, bool(list(_sampled_series(logs, starts))), tuple(rows)
+    )
 
 
 def _policy_folders(run: Path) -> list[Path]:

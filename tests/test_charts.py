@@ -53,9 +53,9 @@ def test_panels_share_the_horizontal_axis_and_have_vertical_ones_of_their_own():
 
 def test_intervals_of_several_agents_are_drawn_to_one_scale():
     svg = interval_chart([("one", 0.0, 0.5, 1.0), ("two & more", 0.25, 0.25, 0.25)])
-    # 0 to 1 over 190..466; rows are 26 high from 12 on.
-    assert 'class="range" x1="190.0" y1="25.0" x2="466.0" y2="25.0"' in svg
-    assert 'cx="259.0" cy="51.0"' in svg
+    # 0 to 1 over 190..446; rows are 26 high from 12 on.
+    assert 'class="range" x1="190.0" y1="25.0" x2="446.0" y2="25.0"' in svg
+    assert 'cx="254.0" cy="51.0"' in svg
     assert "<title>two &amp; more: 25.0 % [25.0, 25.0]</title>" in svg
 
 
