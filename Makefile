@@ -7,7 +7,7 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-alfworld bench-trl clean
+.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
 
 setup: $(VENV)/.installed
 
@@ -41,7 +41,7 @@ parity: .venv-parity/.installed  ## native engine against the original, which th
 record-walks: .venv-parity/.installed  ## record anew the original's transcripts that `make test` replays
 	$(PARITY)/python -m tests.live.parity --record
 
-bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; the two below take longer
+bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
 	$(BIN)/python benchmarks/alfworld_vector.py
 	$(BIN)/python benchmarks/alfworld_experts.py
@@ -49,6 +49,9 @@ bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md tha
 
 bench-best-of-n: setup  ## the main job with three seeds
 	$(BIN)/python benchmarks/best_of_n.py
+
+bench-algorithms: setup  ## all algorithms from one imitated policy, three seeds
+	$(BIN)/python benchmarks/algorithms.py
 
 bench-alfworld: setup  ## a tiny model on the official games (needs $$ALFWORLD_DATA, or GAMES_FOLDER=a folder of them)
 	$(BIN)/python benchmarks/alfworld_official.py --data $(GAMES_FOLDER)
