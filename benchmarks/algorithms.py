@@ -67,16 +67,15 @@ class Variant:
 
 VARIANTS = {
     "GRPO-OR": Variant("grpo", settings={"rewards": "outcome"}),
-    "GRPO-MR, PRM": Variant("grpo", ("prm:{prm}@0.5",), {"rewards": "merged"}),
-    "MT-GRPO, PRM": Variant("mt_grpo", ("prm:{prm}",), {"scale": "batch"}),
-    "MS-PO, PRM": Variant("ms_po", ("prm:{prm}",), {"gamma": 0.95, "pool": "group", "scale": "batch"}),
-    "GiGPO": Variant("gigpo"),
-    "RLOO": Variant("rloo", settings={"rewards": "outcome"}),
-    "PPO": Variant("ppo"),
-    "PPO, SPA": Variant("ppo", ("spa:{spa}",)),
-    "PPO, PRM": Variant("ppo", ("prm:{prm}@0.5",)),
-    "PPO, shaping": Variant("ppo", ("shaping:gcsr",)),
     "Online DPO, PRM": Variant("online_dpo", ("prm:{prm}",)),
+    "PPO": Variant("ppo"),
+    "PPO, PRM": Variant("ppo", ("prm:{prm}@0.5",)),
+    "MT-GRPO, PRM": Variant("mt_grpo", ("prm:{prm}",), {"scale": "batch"}),
+    "PPO, SPA": Variant("ppo", ("spa:{spa}",)),
+    "MS-PO, PRM": Variant("ms_po", ("prm:{prm}",), {"gamma": 0.95, "pool": "group", "scale": "batch"}),
+    "GRPO-MR, PRM": Variant("grpo", ("prm:{prm}@0.5",), {"rewards": "merged"}),
+    "PPO, shaping": Variant("ppo", ("shaping:gcsr",)),
+    "GiGPO": Variant("gigpo"),
 }
 """The rows of the table, besides imitation."""
 
@@ -89,7 +88,7 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         wait(pool, [partial(prepare, run, seed) for seed, run in jobs.items()])
         names = options.only or list(VARIANTS)
-        wait(pool, [partial(train, run, seed, name, options.env_steps) for seed, run in jobs.items() for name in names])
+        wait(pool, [partial(train, run, seed, name, options.env_steps) for name in names for seed, run in jobs.items()])
         wait(pool, [partial(judge, run, seed, name, options) for seed, run in jobs.items() for name in [SFT, *names]])
         best = max(names, key=lambda name: mean_success(jobs, name))
         wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])

@@ -232,6 +232,7 @@ class Trainer(ABC):
         if config.keep_best and evaluation is None:
             raise ValueError("keep_best needs an evaluation that says which weights are best")
         policy.batch_tokens, policy.precision = config.batch_tokens, config.precision
+        self.processes.share_weights(policy.parameters)
         self.optimizer = make_optimizer(
             policy.net.named_parameters(), config.optimizer, config.learning_rate, config.weight_decay
         )
@@ -404,7 +405,6 @@ class Trainer(ABC):
 
     def _start(self, *, resume: bool) -> None:
         torch.manual_seed(self.config.seed)
-        self.processes.share_weights(self.policy.parameters)
         if self.folder is None:
             return
         if self.processes.is_first:

@@ -30,12 +30,27 @@ class Processes:
         """The processes that a launcher started (it sets ``WORLD_SIZE``), connected; else this one alone.
 
         To be called before a model is loaded: only then does ``cuda`` mean this process's own GPU.
+
+        Raises:
+            RuntimeError: They could not be connected: each would train for itself, and write the same files.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        expected = int(os.environ.get("WORLD_SIZE", "1"))
+        if expected == 1:
             return cls()
         with needs_extra("train"):
             from accelerate import PartialState
+<<<<<<< HEAD
         state = PartialState(cpu=not torch.cuda.is_available())
+=======
+            from accelerate.utils import parse_flag_from_env
+        # It has to be told: it looks neither for a missing GPU nor for what ``accelerate launch --cpu`` sets.
+        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+        if state.num_processes != expected:
+            raise RuntimeError(
+                f"a launcher started {expected} processes, but {state.num_processes} are connected: LOCAL_RANK, RANK, "
+                "MASTER_ADDR and MASTER_PORT must be set, as accelerate launch and torchrun do"
+            )
+>>>>>>> trainer
         return cls(int(state.process_index), int(state.num_processes))
 
     @property

@@ -81,9 +81,9 @@ def test_advantages_are_those_of_a_slow_loop_over_an_episodes_action_tokens(setu
             assert abs(after) > 0.01
         expected = slow_gae(rewards, values, ends, 0.8, 0.6, after)
         found = np.concatenate([targets.advantages[index] for index in own])
-        assert found == pytest.approx(expected, abs=1e-6)
+        assert found == pytest.approx(expected, abs=1e-5)  # float32 in another batch
         returns = np.concatenate([targets.returns[index] for index in own])
-        assert returns == pytest.approx(np.add(expected, values), abs=1e-6)
+        assert returns == pytest.approx(np.add(expected, values), abs=1e-5)
 
 
 def test_the_state_an_episode_was_cut_off_in_is_shown_with_its_commands():

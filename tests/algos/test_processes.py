@@ -4,7 +4,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import accelerate
 import pytest
 import torch
 
@@ -24,6 +26,13 @@ def test_without_a_launcher_this_process_is_alone(monkeypatch):
     parameter = torch.nn.Parameter(torch.ones(2))
     alone.sum_gradients([parameter])
     assert parameter.grad is None
+
+
+def test_processes_that_are_not_connected_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", lambda cpu: SimpleNamespace(num_processes=1, process_index=0))
+    with pytest.raises(RuntimeError, match="started 2 processes, but 1 are connected"):
+        Processes.launched()
 
 
 def test_shares_are_disjoint_and_complete():
@@ -50,7 +59,7 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch):
         "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_USE_CPU": "true",  # as accelerate launch --cpu; the others are torchrun's
     }
     command = [sys.executable, "-m", "tests.algos.launched", str(tmp_path / "two")]
     running = [
