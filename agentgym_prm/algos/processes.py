@@ -39,9 +39,6 @@ class Processes:
             return cls()
         with needs_extra("train"):
             from accelerate import PartialState
-<<<<<<< HEAD
-        state = PartialState(cpu=not torch.cuda.is_available())
-=======
             from accelerate.utils import parse_flag_from_env
         # It has to be told: it looks neither for a missing GPU nor for what ``accelerate launch --cpu`` sets.
         state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
@@ -50,7 +47,6 @@ class Processes:
                 f"a launcher started {expected} processes, but {state.num_processes} are connected: LOCAL_RANK, RANK, "
                 "MASTER_ADDR and MASTER_PORT must be set, as accelerate launch and torchrun do"
             )
->>>>>>> trainer
         return cls(int(state.process_index), int(state.num_processes))
 
     @property
