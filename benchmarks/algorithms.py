@@ -8,6 +8,11 @@ algorithm trains that policy in training games for the same number of environmen
 each (LOG.md). Judged on valid_unseen games that nothing else has seen, cap 50 commands, as the policy samples
 (temperature 1); Best-of-8 with the reward model on top of the best.
 
+The same table on other games and with a larger model from scratch, in bfloat16 on a GPU (one run at a time there):
+
+    python benchmarks/algorithms.py --data official --test-split valid_seen --prompt frontier --demonstrations 1500 \
+        --hidden-size 512 --layers 8 --precision bfloat16 --learning-rate 3e-4 --env-steps 1000000 --workers 1
+
 Runs go side by side, one thread each. A benchmark that was stopped is continued; what is done is skipped. Prints the
 table of benchmarks/README.md and writes it to table.md in the output folder.
 """
@@ -86,9 +91,9 @@ def main() -> None:
     options = parse()
     jobs = {seed: options.output / f"seed{seed}" for seed in options.seeds}
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        wait(pool, [partial(prepare, run, seed) for seed, run in jobs.items()])
+        wait(pool, [partial(prepare, run, seed, options) for seed, run in jobs.items()])
         names = options.only or list(VARIANTS)
-        wait(pool, [partial(train, run, seed, name, options.env_steps) for name in names for seed, run in jobs.items()])
+        wait(pool, [partial(train, run, seed, name, options) for name in names for seed, run in jobs.items()])
         wait(pool, [partial(judge, run, seed, name, options) for seed, run in jobs.items() for name in [SFT, *names]])
         best = max(names, key=lambda name: mean_success(jobs, name))
         wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])
@@ -101,8 +106,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--env-steps", type=int, default=40_000, help="of each run, in training games")
-    parser.add_argument("--episodes", type=int, default=400, help="valid_unseen games that each is judged on")
+    parser.add_argument("--episodes", type=int, default=400, help="test games that each is judged on")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="leave the other variants out")
+    parser.add_argument("--updates", type=int, default=10_000, help="stop after so many, whatever the steps")
+    parser.add_argument("--data", default="builtin", help="'builtin' (small games), 'official', or a path")
+    parser.add_argument("--test-split", default="valid_unseen")
+    parser.add_argument("--prompt", default="brief", help="'frontier' for official games")
+    parser.add_argument("--demonstrations", type=int, default=100, help="training games that are imitated")
+    parser.add_argument("--rollouts", type=int, default=1500, help="training games that the reward model learns from")
+    parser.add_argument("--hidden-size", type=int, default=96)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the algorithms")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--output", type=Path, default=Path("runs/algorithms"))
     return parser.parse_args()
@@ -123,36 +138,45 @@ def wait(pool: ProcessPoolExecutor, jobs: Sequence[Callable[[], str]]) -> None:
 # --- what happens to a seed ---
 
 
-def prepare(run: Path, seed: int) -> str:
+def games_of(options: argparse.Namespace) -> GamesConfig:
+    difficulty = "small" if options.data == "builtin" else "full"
+    return GamesConfig(data=options.data, difficulty=difficulty, eval_split=options.test_split)
+
+
+def prepare(run: Path, seed: int, options: argparse.Namespace) -> str:
     """The stages of the main job up to the reward model, and a progress estimator."""
     config = PipelineConfig(seed=seed)
-    games, policy = config.games, config.policy
+    games, policy = games_of(options), PolicyConfig(prompt=options.prompt)
+    shape = replace(config.tiny, seed=seed, hidden_size=options.hidden_size, num_layers=options.layers)
+    if options.hidden_size != config.tiny.hidden_size:
+        shape = replace(shape, intermediate_size=3 * options.hidden_size, num_heads=options.hidden_size // 64)
     demonstrations = run / "demonstrations" / TRAJECTORIES
-    make_demonstrations(run / "demonstrations", config.demonstrations, games, seed=seed)
-    first = config.demonstrations.games
+    first = options.demonstrations
+    make_demonstrations(run / "demonstrations", replace(config.demonstrations, games=first), games, seed=seed)
     words = games.training_seeds(seed, first, config.vocabulary_games)
     train_sft(
         run / "sft",
         demonstrations,
         config.model,
-        replace(config.sft, seed=seed),
+        replace(config.sft, seed=seed, precision=options.precision),
         policy,
-        tiny=replace(config.tiny, seed=seed),
+        tiny=shape,
         vocabulary=lambda: vocabulary_texts(games, policy, words, seed),
         seed=seed,
     )
     model = sft_model(run)
     played = first + config.vocabulary_games
-    collect_rollouts(run / "rollout", model, config.rollout, policy, games, first_game=played, seed=seed)
+    play = replace(config.rollout, games=options.rollouts)
+    collect_rollouts(run / "rollout", model, play, policy, games, first_game=played, seed=seed)
     rollouts = run / "rollout" / TRAJECTORIES
     make_targets(
         run / "targets", rollouts, config.targets, games, demonstrations=demonstrations, model=model, seed=seed,
         policy=policy,
     )  # fmt: skip
-    train_reward_model(
-        run / "prm", run / "targets", model, replace(config.prm, seed=seed), policy, head=config.head, seed=seed
-    )
-    train_progress_estimator(run / "spa", rollouts, model, replace(PROGRESS, seed=seed), policy, seed=seed)
+    prm = replace(config.prm, seed=seed, precision=options.precision)
+    train_reward_model(run / "prm", run / "targets", model, prm, policy, head=config.head, seed=seed)
+    progress = replace(PROGRESS, seed=seed, precision=options.precision)
+    train_progress_estimator(run / "spa", rollouts, model, progress, policy, seed=seed)
     return f"{run.name}: policy, reward model and progress estimator"
 
 
@@ -164,18 +188,27 @@ def folder_of(run: Path, name: str) -> Path:
     return run / name.lower().replace(", ", "-").replace(" ", "_")
 
 
-def train(run: Path, seed: int, name: str, env_steps: int) -> str:
+def train(run: Path, seed: int, name: str, options: argparse.Namespace) -> str:
     """One run of an algorithm."""
     variant = VARIANTS[name]
     models = {"prm": run / "prm" / "model", "spa": run / "spa" / "model"}
-    config = algorithm(variant.algorithm).preset(tiny=True)
+    config = replace(
+        algorithm(variant.algorithm).preset(tiny=True),
+        seed=seed,
+        env_steps=options.env_steps,
+        updates=options.updates,
+        learning_rate=options.learning_rate,
+        precision=options.precision,
+        eval_every=0,
+        **variant.settings,
+    )
     results = train_policy(
         folder_of(run, name),
         sft_model(run),
         variant.algorithm,
-        replace(config, seed=seed, env_steps=env_steps, updates=10_000, eval_every=0, **variant.settings),
-        PolicyConfig(),
-        GamesConfig(),
+        config,
+        PolicyConfig(prompt=options.prompt),
+        games_of(options),
         development=DevelopmentConfig(episodes=0),
         rewards=[RewardSpecification.parse(text.format(**models)) for text in variant.rewards],
         training_cap=TRAINING_CAP,
@@ -186,18 +219,18 @@ def train(run: Path, seed: int, name: str, env_steps: int) -> str:
 def judge(run: Path, seed: int, name: str, options: argparse.Namespace, best_of: int = 1) -> str:
     """Play the test games."""
     model = sft_model(run) if name == SFT else ModelConfig(str(folder_of(run, name) / "model"))
-    agent: Any = load_policy(model, PolicyConfig(), seed=seed)
+    agent: Any = load_policy(model, PolicyConfig(prompt=options.prompt), seed=seed)
     if best_of > 1:
         agent = BestOfN(agent, ProcessRewardModel.load(run / "prm" / "model"), best_of)
-    games = GamesConfig()
+    games = games_of(options)
     report = evaluate(
         agent,
         games.env,
-        range(options.episodes),
+        range(min(options.episodes, games.size(options.test_split))),
         num_envs=64,
         run_dir=eval_folder(run, name, best_of),
         resume=True,
-        **games.kwargs("valid_unseen"),
+        **games.kwargs(options.test_split),
     )
     return f"{run.name}: {name}{f', best of {best_of}' if best_of > 1 else ''}: {report.overall.success:.1%}"
 
