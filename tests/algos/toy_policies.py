@@ -23,6 +23,7 @@ from agentgym_prm.algos.rloo import RLOOConfig, RLOOTrainer
 from agentgym_prm.algos.sft import SFTConfig, make_examples, sft
 from agentgym_prm.envs.toy import TOY_TASKS, make_vector_env, toy_engine, toy_task_index
 from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny, load_model
+from agentgym_prm.rewards.core import AdvantageScorer
 from agentgym_prm.rewards.oracle import ToyOracle
 from agentgym_prm.rewards.shaping import FunctionPotential, Shaping
 from agentgym_prm.rewards.wrappers import VectorStepReward
@@ -66,7 +67,7 @@ class Greedy(Agent):
         return actions[int(np.argmax(self._oracle.score([history] * len(actions), actions)))]
 
 
-def start_policy(folder: Path, seed: int, epochs: int = 12) -> None:
+def start_policy(folder: Path, seed: int, epochs: int = 11) -> None:
     """A folder with a tiny model that has imitated a few noisy demonstrations."""
     expert = NoisyAgent(Greedy(), 0.25, seed)
     played = collect(expert, make_vector_env(12, CAP), list(TASKS) * 8)
@@ -99,7 +100,9 @@ COMMON = {
     "updates": 12,
     "tasks": 6,
     "group_size": 16,
-    "learning_rate": 5e-3,
+    "learning_rate": 2e-3,
+    "final_learning_rate": 0.1,
+    "epochs": 2,
     "optimizer": "muon",
     "minibatches": 2,
     "batch_tokens": 8192,
@@ -108,10 +111,10 @@ ALGORITHMS = {
     "grpo": (GRPOTrainer, GRPOConfig(**COMMON)),
     "grpo_merged": (GRPOTrainer, GRPOConfig(**COMMON, rewards="merged")),
     "rloo": (RLOOTrainer, RLOOConfig(**COMMON)),
-    "mt_grpo": (MTGRPOTrainer, MTGRPOConfig(**COMMON, last_turn=True)),
+    "mt_grpo": (MTGRPOTrainer, MTGRPOConfig(**COMMON)),
     "ms_po": (MSPOTrainer, MSPOConfig(**COMMON)),
     "gigpo": (GiGPOTrainer, GiGPOConfig(**COMMON)),
-    "ppo": (PPOTrainer, PPOConfig(**COMMON, epochs=2)),
+    "ppo": (PPOTrainer, PPOConfig(**COMMON)),
 }
 
 
@@ -121,12 +124,18 @@ def holding(history) -> float:
     return 0.5 if state.places[0] == "hand" else 0.0
 
 
-def environments(shaped: bool):
+def environments(kind=None, config=None):
+    """The game; with the rewards that an algorithm for turns, or one on merged rewards, learns from."""
     envs = make_vector_env(48, CAP)
-    return VectorStepReward(envs, Shaping(FunctionPotential(holding))) if shaped else envs
+    if kind is MTGRPOTrainer:  # it pays for a turn alone, so that the turn is to be judged by what it leads to
+        return VectorStepReward(envs, AdvantageScorer(ToyOracle()))
+    return (
+        VectorStepReward(envs, Shaping(FunctionPotential(holding)))
+        if getattr(config, "rewards", "") == "merged"
+        else envs
+    )
 
 
-def trainer_of(kind, config, agent, source=None, shaped=None, **options):
+def trainer_of(kind, config, agent, source=None, **options):
     policy = Policy(agent, value_head=kind is PPOTrainer)
-    shaped = kind is MTGRPOTrainer or getattr(config, "rewards", "") == "merged" if shaped is None else shaped
-    return kind(policy, config, source or Rollouts(environments(shaped), list(TASKS)), **options)
+    return kind(policy, config, source or Rollouts(environments(kind, config), list(TASKS)), **options)
