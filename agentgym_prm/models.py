@@ -55,7 +55,7 @@ class ModelConfig:
     lora_alpha: float = 32.0
     """LoRA scale; the update is multiplied by lora_alpha / lora_rank."""
     lora_dropout: float = 0.0
-    """Dropout on the adapters' input; above 0 the sampler and the trainer see different models."""
+    """Dropout on the adapters' input while a policy imitates; all other training goes without."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -161,6 +161,11 @@ class PipelineConfig:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         if self.stop_by_success and not self.development.episodes:
             raise ValueError("stop_by_success goes by the development games, and development.episodes is 0")
+        if self.development.episodes and self.development.split == self.games.eval_split:
+            raise ValueError(
+                f"development.split and games.eval_split are both {self.games.eval_split!r}: a policy is not selected "
+                "by the games that judge it in the end"
+            )
 
 
 def _dpo(*, tiny: bool) -> OnlineDPOConfig:

@@ -292,6 +292,13 @@ def test_iterations_that_make_no_sense_are_refused():
         replace(TOY_RUN, stop_by_success=True, development=DevelopmentConfig(episodes=0))
 
 
+def test_a_policy_is_not_selected_by_the_games_of_the_evaluation():
+    seen = replace(TOY_RUN.games, eval_split="valid_seen")
+    with pytest.raises(ValueError, match=r"development\.split and games\.eval_split are both 'valid_seen'"):
+        replace(TOY_RUN, games=seen)
+    replace(TOY_RUN, games=seen, development=DevelopmentConfig(episodes=0))
+
+
 # --- targets ---
 
 

@@ -191,6 +191,11 @@ class Logged(Source):
             raise ValueError("there are no trajectories to train on")
         self._groups = [list(group) for _, group in groupby(trajectories, key=lambda trajectory: trajectory.seed)]
 
+    @property
+    def largest_group(self) -> int:
+        """Most trajectories of one task that stand together."""
+        return max(map(len, self._groups))
+
     def batch(self, agent: Agent, update: int, config: TrainerConfig, processes: Processes) -> list[Trajectory]:
         count = len(self._groups)
         places = range(update * config.tasks, update * config.tasks + min(config.tasks, count))

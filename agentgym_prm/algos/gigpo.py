@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agentgym_prm.algos.advantages import Scale, anchor_relative
-from agentgym_prm.algos.grpo import check_scale, groups_of
+from agentgym_prm.algos.grpo import check_group_size, check_scale, groups_of
 from agentgym_prm.algos.ms_po import rewards_of
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.rewards.targets import GAMMA
@@ -33,6 +33,7 @@ class GiGPOConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         PolicyGradientConfig.__post_init__(self)
+        check_group_size(self.group_size)
         check_scale(self.scale)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")

@@ -33,6 +33,7 @@ class GRPOConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         PolicyGradientConfig.__post_init__(self)
+        check_group_size(self.group_size)
         check_rewards(self.rewards)
         check_scale(self.scale)
 
@@ -47,6 +48,12 @@ def check_scale(name: str) -> None:
     """Refuse what is not one of ``Scale``."""
     if name not in get_args(Scale):
         raise UnknownNameError.of("scale", name, get_args(Scale))
+
+
+def check_group_size(size: int) -> None:
+    """Refuse groups of one: there are no others to compare with, and nothing is learned."""
+    if size < 2:
+        raise ValueError(f"group_size must be at least 2, or there are no others to compare with, got {size}")
 
 
 def groups_of(trajectories: Sequence[Trajectory]) -> list[int]:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from agentgym_prm.algos.advantages import Pool, Scale, multi_step
-from agentgym_prm.algos.grpo import check_scale, groups_of
+from agentgym_prm.algos.grpo import check_group_size, check_scale, groups_of
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.types import Trajectory
 
@@ -31,6 +31,7 @@ class MSPOConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         PolicyGradientConfig.__post_init__(self)
+        check_group_size(self.group_size)
         check_scale(self.scale)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from agentgym_prm.algos.advantages import Scale, turn_level
-from agentgym_prm.algos.grpo import check_scale, groups_of
+from agentgym_prm.algos.grpo import check_group_size, check_scale, groups_of
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.types import Trajectory
 
@@ -33,6 +33,7 @@ class MTGRPOConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         PolicyGradientConfig.__post_init__(self)
+        check_group_size(self.group_size)
         check_scale(self.scale)
 
 

@@ -33,6 +33,7 @@ with needs_extra("train"):
 
 _LOGITS: Final = 2**25
 """Most logits that are held at once: above, they are computed part by part, and anew in the backward pass."""
+_FOREIGN: Final = "with another tokenizer: its token ids mean something else here; train on rollouts of this model"
 Entropies = Literal["none", "values", "gradients"]
 
 
@@ -242,7 +243,8 @@ class Policy:
         """What is read of trajectories, in their order; every sampled action token is in exactly one row.
 
         Raises:
-            ValueError: An action has no token ids or log-probabilities, or was sampled at another temperature.
+            ValueError: An action has no token ids or log-probabilities, or not this policy's: sampled in another mode,
+                at another temperature or with another tokenizer, or chosen among candidates.
         """
         for number, trajectory in enumerate(trajectories):
             for turn, step in enumerate(trajectory.steps):
@@ -261,6 +263,13 @@ class Policy:
             raise ValueError(f"{where} has no token ids with log-probabilities: train on what a model sampled")
         if choosing != ("choice_logprob" in action.scores):
             raise ValueError(f"{where} was not sampled in the policy's mode {self.agent.mode!r}")
+        if action.candidates:
+            raise ValueError(
+                f"{where} was chosen among {len(action.candidates) + 1} candidates, so its log-probability is not that "
+                "of the choice: train on rollouts of the model alone"
+            )
+        if not choosing and action.reply != self.agent.encoder.chat.decode(action.token_ids):
+            raise ValueError(f"{where} was sampled {_FOREIGN}")
         temperature = action.usage.get("temperature", self.agent.temperature)
         if temperature != self.agent.temperature:
             raise ValueError(
@@ -284,21 +293,25 @@ class Policy:
         """A row for each action that was chosen after the history at the same place; episodes are numbered 0, 1, ….
 
         Raises:
-            ValueError: An action's command is not among the admissible ones.
+            ValueError: An action's command is not among the admissible ones, or its token ids are another tokenizer's.
         """
         rows = []
         encoded = self.agent.encoder.histories(histories)
         for number, (history, action, shown) in enumerate(zip(histories, actions, encoded, strict=True)):
             if action.command not in history.admissible_commands:
                 raise ValueError(f"{action.command!r} is not among the commands that could be chosen")
+            replies = self.agent.replies(history)
+            chosen = history.admissible_commands.index(action.command)
+            if action.token_ids and action.token_ids != replies[chosen]:
+                raise ValueError(f"{action.command!r} was sampled {_FOREIGN}")
             rows.append(
                 Row(
                     episode=number,
                     turns=(len(history.steps),),
                     token_ids=shown.token_ids,
                     sampled=(action.scores.get("choice_logprob", float("nan")),),
-                    replies=tuple(self.agent.replies(history)),
-                    chosen=history.admissible_commands.index(action.command),
+                    replies=replies,
+                    chosen=chosen,
                 )
             )
         return rows

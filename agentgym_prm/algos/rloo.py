@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from agentgym_prm.algos.advantages import rloo
-from agentgym_prm.algos.grpo import Rewards, check_rewards, groups_of, total
+from agentgym_prm.algos.grpo import Rewards, check_group_size, check_rewards, groups_of, total
 from agentgym_prm.algos.policy_gradient import Floats, PolicyGradientConfig, PolicyGradientTrainer
 from agentgym_prm.types import Trajectory
 
@@ -28,8 +28,7 @@ class RLOOConfig(PolicyGradientConfig):
     def __post_init__(self) -> None:
         PolicyGradientConfig.__post_init__(self)
         check_rewards(self.rewards)
-        if self.group_size < 2:
-            raise ValueError(f"group_size must be at least 2, or there are no others to compare, got {self.group_size}")
+        check_group_size(self.group_size)
 
 
 class RLOOTrainer(PolicyGradientTrainer):

@@ -15,6 +15,7 @@ SPA-RL is ``spa:FOLDER`` with ``rubric:valid_action@0.5``. The coefficient is 1 
 followed by a coefficient of its own. The folder of the stage that trained a model stands for the model in it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,14 @@ class RewardSpecification:
 
         Raises:
             UnknownNameError: No such kind, rubric or potential.
-            UsageError: The argument is missing, or its folder holds no such model.
+            UsageError: The argument is missing, its folder holds no such model, or the coefficient is not finite.
 
         >>> RewardSpecification.parse("rubric:valid_action@0.5")
         RewardSpecification(kind='rubric', argument='valid_action', coef=0.5)
         """
         whole, coef = _coefficient(text)
+        if not math.isfinite(coef):
+            raise UsageError(f"the coefficient of {text!r} must be finite: {_FORM}")
         kind, _, argument = whole.partition(":")
         if kind not in KINDS:
             raise UnknownNameError.of("kind of reward", kind, KINDS)

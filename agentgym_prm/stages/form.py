@@ -17,6 +17,8 @@ from agentgym_prm.evaluate import start_run
 
 _LOG: Final = logging.getLogger(__name__)
 DONE: Final = "done.json"
+CONFIG: Final = "config.json"
+LOCK: Final = ".lock"
 
 Say = Callable[[str], None]
 _SPEED_ONLY: Final = ("num_envs", "workers", "device")
@@ -71,7 +73,13 @@ def _run_stage(
         say(f"{folder.name}: complete, skipped")
         return results_of(done)
     started = time.perf_counter()
-    results = dict(work())
+    try:
+        results = dict(work())
+    except Exception:
+        # Settings that turn out wrong when the work begins may be put right: nothing was made with them.
+        if {path.name for path in folder.iterdir()} <= {CONFIG, LOCK}:
+            (folder / CONFIG).unlink()
+        raise
     seconds = round(time.perf_counter() - started, 3)
     record = {"stage": folder.name, "seconds": seconds, "results": results, "fingerprint": _digest(known)}
     write_atomically(done, json.dumps(record, indent=2) + "\n")
@@ -94,7 +102,7 @@ def locked(folder: str | Path) -> Iterator[None]:
         return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    with (folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -80,7 +80,7 @@ def train_policy(
     """
     folder, development = Path(folder), development or DevelopmentConfig()
     chosen, processes = algorithm(name), Processes.launched()
-    _check(name, chosen, config, rewards, development, games)
+    _check(name, chosen, config, rewards, development, games, training_cap)
     settings: dict[str, Any] = {"algorithm": name, "model": loading(model), "train": config, "policy": policy}
     settings |= {"games": games, "development": development, "training_cap": training_cap}
     settings["rewards"] = [each.kind if each.folder else str(each) for each in rewards]
@@ -106,6 +106,7 @@ def train_policy(
             _record_start(folder, lambda: held_out(agent))
         log = open_tracker(tracker, folder, settings) if tracker and processes.is_first else None
         with _source(games, training_cap, config, processes, terms, trajectories) as source:
+            _check_groups(name, chosen, source)
             judges = scorers if chosen.judged else ()
             trainer = chosen.trainer(
                 trained,
@@ -137,6 +138,7 @@ def _check(
     rewards: Sequence[RewardSpecification],
     development: DevelopmentConfig,
     games: GamesConfig,
+    training_cap: int | None,
 ) -> None:
     """Let what is wrong show before anything is made."""
     if not isinstance(config, chosen.config):
@@ -144,9 +146,28 @@ def _check(
     if chosen.judged and (len(rewards) != 1 or rewards[0].kind not in SCORERS):
         got = ", ".join(map(str, rewards)) or "none"
         raise UsageError(f"{name} learns from one judge of actions ({', '.join(SCORERS)}) as its reward; got {got}")
+    if chosen.judged and rewards[0].coef != 1:
+        raise UsageError(
+            f"{name} compares scores, so the coefficient of {rewards[0]} would change nothing: leave it out"
+        )
+    if training_cap is not None and training_cap < 1:
+        raise UsageError(f"training_cap must be at least 1, got {training_cap}")
+    if development.episodes and development.split == games.train_split:
+        raise UsageError(
+            f"the policy would be judged on the games that it is trained on, both are {games.train_split!r}: choose "
+            "another development split"
+        )
     games.size(games.train_split)
     if development.episodes:
         games.size(development.split)
+
+
+def _check_groups(name: str, chosen: Algorithm, source: Source) -> None:
+    if isinstance(source, Logged) and source.largest_group == 1 and not (chosen.values or chosen.judged):
+        raise UsageError(
+            f"there is only one trajectory of each task: {name} compares those of a task with one another, so it would "
+            "learn nothing; collect several of each (rollout --repeats 8)"
+        )
 
 
 def _together(

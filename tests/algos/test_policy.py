@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from transformers import (
     GraniteForCausalLM,
 )
 
+from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.algos import policy as module
 from agentgym_prm.algos.policy import Policy, output_logits
+from agentgym_prm.rewards.core import RandomScorer
 from agentgym_prm.types import Action, Step, Trajectory
 from tests.algos.episodes import SETUPS, agent_of, fresh_model, play
 from tests.chat_models import chat_tokenizer
@@ -143,6 +146,27 @@ def test_what_cannot_be_trained_on_is_refused():
         Policy(agent_of("choose")).rows([Trajectory("t", 0, (other,), "")])
 
 
+def test_replies_whose_log_probability_is_not_the_one_told_are_refused():
+    agent, chooser = agent_of("conversation"), agent_of("choose")
+    for each in (agent, chooser):
+        best = play(BestOfN(each, RandomScorer(), 2), [0])
+        with pytest.raises(ValueError, match="turn 0 of trajectory 0 was chosen among 2 candidates"):
+            Policy(each).rows(best)
+        Policy(each).rows(play(BestOfN(each, RandomScorer(), 1), [0]))  # nothing was chosen
+
+
+@pytest.mark.parametrize("setup", ["conversation", "choose"])
+def test_replies_in_the_tokens_of_another_tokenizer_are_refused(setup):
+    agent = agent_of(setup)
+    (episode,) = play(agent, [0])
+    action = episode.steps[0].action
+    foreign = replace(action, token_ids=(ids("go")[0], *action.token_ids[1:]))
+    assert foreign.token_ids != action.token_ids
+    steps = (replace(episode.steps[0], action=foreign), *episode.steps[1:])
+    with pytest.raises(ValueError, match="another tokenizer"):
+        Policy(agent).rows([replace(episode, steps=steps)])
+
+
 # --- reading ---
 
 
@@ -240,7 +264,7 @@ def test_readings_and_gradients_do_not_depend_on_padding_or_packing(setup):
         assert read.dtype == gradient.dtype == torch.float64
         assert torch.allclose(read, results[0][0], atol=DOUBLE, rtol=0)
         assert torch.allclose(gradient, results[0][1], atol=DOUBLE, rtol=0)
-    assert results[0][2] > results[1][2] > results[2][2] == 1
+    assert results[0][2] > results[1][2] > results[2][2]
     assert results[0][1].abs().max() > 0.1
 
 

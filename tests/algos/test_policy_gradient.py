@@ -391,8 +391,9 @@ def test_bad_settings_are_refused():
         GRPOConfig(rewards="merge")
     with pytest.raises(UnknownNameError, match="did you mean 'group'"):
         MTGRPOConfig(scale="groups")
-    with pytest.raises(ValueError, match="group_size must be at least 2"):
-        RLOOConfig(group_size=1)
+    for kind in (GRPOConfig, MTGRPOConfig, MSPOConfig, GiGPOConfig, RLOOConfig):
+        with pytest.raises(ValueError, match="group_size must be at least 2"):
+            kind(group_size=1)
     for kind in (MSPOConfig, GiGPOConfig):
         with pytest.raises(ValueError, match="gamma must be in"):
             kind(gamma=1.5)

@@ -75,6 +75,8 @@ def test_a_folder_may_hold_colons_and_at_signs(models, tmp_path):
         ("shaping:valu:x", UnknownNameError, "unknown potential of shaping 'valu' (did you mean 'value'?)"),
         ("prm", UsageError, "the reward 'prm' does not say of what"),
         ("rubric:@2", UsageError, "does not say of what"),
+        ("rubric:valid_action@nan", UsageError, "the coefficient of 'rubric:valid_action@nan' must be finite"),
+        ("rubric:valid_action@-inf", UsageError, "must be finite"),
         ("shaping:value", UsageError, "write shaping:value:FOLDER"),
         ("shaping:gcsr:x", UsageError, "takes no folder, got 'x'"),
         ("spa:nowhere", UsageError, "there is no folder nowhere, no progress estimator"),

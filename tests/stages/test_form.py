@@ -30,6 +30,22 @@ def test_a_stage_that_fails_is_not_done(tmp_path):
     assert not (tmp_path / "done.json").exists()
 
 
+def test_a_stage_that_failed_before_it_left_anything_may_be_started_with_other_settings(tmp_path):
+    """Settings that turn out wrong when the work begins can be put right in the same folder."""
+    for folder, leaves in ((tmp_path / "nothing", False), (tmp_path / "something", True)):
+
+        def fails(folder=folder, leaves=leaves):
+            if leaves:
+                (folder / "metrics.jsonl").write_text("")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            run_stage(folder, {"temperature": 0}, fails)
+    assert run_stage(tmp_path / "nothing", {"temperature": 1}, lambda: {"x": 1}) == {"x": 1}
+    with pytest.raises(StoreError, match="temperature"):
+        run_stage(tmp_path / "something", {"temperature": 1}, lambda: {"x": 1})
+
+
 def test_fingerprints_depend_on_settings_and_on_what_a_stage_builds_on(tmp_path):
     def made(name, epochs, *before):
         run_stage(tmp_path / name, {"epochs": epochs}, dict, builds_on={each: tmp_path / each for each in before})

@@ -63,7 +63,7 @@ def train(folder, out, name="grpo", env=TOY, rewards=None, config=None, **option
     model = options.pop("model", ModelConfig(str(folder / "policy" / "model"), device="cpu"))
     texts = (f"prm:{folder}/prm@0.5", "rubric:step_price@0.1") if rewards is None else rewards
     if ALGORITHMS[name].judged:
-        texts = texts[:1]
+        texts = [text.removesuffix("@0.5") for text in texts[:1]]
     return train_policy(
         out,
         model,
@@ -205,13 +205,40 @@ def test_mean_scores_weigh_episodes_alike_by_hand():
 
 
 def test_rewards_that_an_algorithm_cannot_use_are_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match=r"online_dpo learns from one judge of actions \(prm, prm-score, spa\).*none"):
+    with pytest.raises(UsageError, match=r"online_dpo learns from one judge of actions \(prm, .*spa\).*none"):
         train(folder, tmp_path / "run", "online_dpo", rewards=())
     with pytest.raises(UsageError, match="got rubric:step_price"):
         train(folder, tmp_path / "run", "online_dpo", rewards=("rubric:step_price",))
     with pytest.raises(TypeError, match="ppo takes a PPOConfig, got a GRPOConfig"):
         train(folder, tmp_path / "run", "ppo", config=settings("grpo"))
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_would_change_nothing_are_refused(folder, tmp_path):
+    dpo = settings("online_dpo")
+    with pytest.raises(UsageError, match=r"compares scores, so the coefficient of prm:.*@-1 would change nothing"):
+        train_policy(
+            tmp_path / "run", ModelConfig(str(folder / "policy" / "model")), "online_dpo", dpo, POLICY, GAMES[TOY],
+            rewards=[RewardSpecification("prm", str(folder / "prm"), -1.0)],
+        )  # fmt: skip
+    with pytest.raises(UsageError, match="training_cap must be at least 1, got 0"):
+        train(folder, tmp_path / "run", training_cap=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_is_not_judged_on_the_games_that_it_is_trained_on(folder, tmp_path):
+    with pytest.raises(UsageError, match="both are 'train'"):
+        train(folder, tmp_path / "run", development=DevelopmentConfig(split="train", episodes=3))
+    train(folder, tmp_path / "run", development=DevelopmentConfig(split="train", episodes=0))
+
+
+def test_single_trajectories_cannot_be_compared_within_groups(folder, tmp_path):
+    model = ModelConfig(str(folder / "policy" / "model"), device="cpu")
+    collect_rollouts(tmp_path / "rollout", model, RolloutConfig(games=4), POLICY, GAMES[TOY])
+    path = tmp_path / "rollout" / "trajectories.jsonl"
+    with pytest.raises(UsageError, match="one trajectory of each task: grpo compares"):
+        train(folder, tmp_path / "run", trajectories=path)
+    train(folder, tmp_path / "ppo", "ppo", trajectories=path)
 
 
 class Launched:
