@@ -42,6 +42,7 @@ from agentgym_prm.algos.online_dpo import OnlineDPOConfig
 from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
+from agentgym_prm.draws import mix
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.report import write_report
@@ -265,7 +266,7 @@ def _iterations(run: Path, config: PipelineConfig, demonstrations: Path, played:
     for number in range(1, config.iterations + 1):
         folder = iteration_folder(run, number)
         first_game = played + (number - 1) * config.rollout.games
-        figures = _iterate(folder, before, config, demonstrations, first_game, _telling(number, say))
+        figures = _iterate(folder, before, config, demonstrations, first_game, number, _telling(number, say))
         trained = Trained(_plain(config, folder / "policy" / "model"), folder / "prm" / "model")
         before = folder / "policy" / "model"
         if not config.stop_by_success:
@@ -291,7 +292,13 @@ def _telling(number: int, say: Say) -> Say:
 
 
 def _iterate(
-    folder: Path, before: Path, config: PipelineConfig, demonstrations: Path, first_game: int, say: Say
+    folder: Path,
+    before: Path,
+    config: PipelineConfig,
+    demonstrations: Path,
+    first_game: int,
+    number: int,
+    say: Say,
 ) -> dict[str, Any]:
     """Rollouts, targets, reward model and policy, in FOLDER; the results of the last of these stages."""
     seed, games, policy = config.seed, config.games, config.policy
@@ -322,11 +329,13 @@ def _iterate(
         seed=seed,
         say=say,
     )
+    # Later iterations play their training games in another order, with other draws.
+    training_seed = seed if number == 1 else mix(seed, number) % 2**32
     return train_policy(
         folder / "policy",
         model,
         _POLICY,
-        replace(config.dpo, seed=seed),
+        replace(config.dpo, seed=training_seed),
         policy,
         games,
         development=config.development,

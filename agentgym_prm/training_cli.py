@@ -103,7 +103,7 @@ def _sft_command(defaults: PipelineConfig) -> Callable[..., int]:
             tiny: Shape of a tiny model.
             games: Games that a tiny model's tokenizer gets words from.
             vocabulary_games: How many; played at random, and not imitated.
-            seed: Seed of everything random.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
         """
         quiet()
         path = _trajectories(demonstrations)
@@ -148,7 +148,7 @@ def _targets_command(defaults: PipelineConfig) -> Callable[..., int]:
             demonstrations: Trajectories of an expert, for --expert-share.
             model: Folder or name of the policy, for --completer policy.
             policy: How it acts.
-            seed: Seed of everything random.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
         """
         quiet()
         make_targets(
@@ -188,7 +188,7 @@ def _train_prm_command(defaults: PipelineConfig) -> Callable[..., int]:
             policy: What the policy is shown; the reward model is shown the same.
             head: Of the reward model: scalar (arXiv:2502.10325) or likelihood.
             train_share: Share of the tasks that is trained on.
-            seed: Seed of everything random.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
         """
         quiet()
         if not model.model:
@@ -234,7 +234,7 @@ def _train_progress_command(defaults: PipelineConfig) -> Callable[..., int]:
             policy: What the policy was shown; the estimator is shown the same.
             max_length: Most tokens of a transcript; a longer one is an error.
             train_share: Share of the tasks that is trained on.
-            seed: Seed of everything random.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
         """
         quiet()
         if not model.model:
@@ -298,7 +298,7 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
             training_cap: Step cap of the games that are trained on; by default that of the games. A shorter one makes
                 an update cheaper: what comes late in an episode is mostly one state again and again.
             tracker: Also log to tensorboard or wandb.
-            seed: Seed of everything random.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
         """
         quiet()
         if not model.model:

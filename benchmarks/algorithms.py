@@ -6,7 +6,7 @@ For each seed the stages of the main job make a policy by imitation, a reward mo
 algorithm trains that policy in training games for the same number of environment steps, with the settings of
 ``algos/presets.py`` for tiny models. These were chosen with seed 0 on valid_seen games, with about the same effort for
 each (LOG.md). Judged on valid_unseen games that nothing else has seen, cap 50 commands, as the policy samples
-(temperature 1); Best-of-8 with the reward model on top of the best.
+(temperature 1); Best-of-8 with the reward model on top of the one that did best in its last training games.
 
 The same table on other games and with a larger model from scratch, in bfloat16 on a GPU (one run at a time there):
 
@@ -18,6 +18,7 @@ table of benchmarks/README.md and writes it to table.md in the output folder.
 """
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,6 +32,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from agentgym_prm import BestOfN, evaluate
+from agentgym_prm.algos.loop import METRICS
 from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.evaluate import EvalReport, paired_difference, summarise
@@ -56,6 +58,7 @@ from agentgym_prm.store import read_trajectories
 
 SFT = "SFT"
 BEST_OF = 8
+LAST_UPDATES = 5
 TRAINING_CAP = 25
 """Commands of a training game at most; the test games have 50."""
 Z_95 = 1.96
@@ -95,7 +98,7 @@ def main() -> None:
         names = options.only or list(VARIANTS)
         wait(pool, [partial(train, run, seed, name, options) for name in names for seed, run in jobs.items()])
         wait(pool, [partial(judge, run, seed, name, options) for seed, run in jobs.items() for name in [SFT, *names]])
-        best = max(names, key=lambda name: mean_success(jobs, name))
+        best = max(names, key=lambda name: mean_training_success(jobs, name))
         wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])
     text = table(jobs, [SFT, *names], best, options.env_steps)
     (options.output / "table.md").write_text(text, encoding="utf-8")
@@ -247,8 +250,13 @@ def report_of(run: Path, name: str, best_of: int = 1) -> EvalReport:
     return summarise(name, read_trajectories(eval_folder(run, name, best_of) / TRAJECTORIES))
 
 
-def mean_success(runs: Mapping[int, Path], name: str) -> float:
-    return sum(report_of(run, name).overall.success for run in runs.values()) / len(runs)
+def mean_training_success(runs: Mapping[int, Path], name: str) -> float:
+    """In the training games of the last updates: what is chosen by it has not seen the test games."""
+    rates = []
+    for run in runs.values():
+        lines = (folder_of(run, name) / METRICS).read_text(encoding="utf-8").splitlines()
+        rates += [json.loads(line)["rollout/success_rate"] for line in lines[-LAST_UPDATES:]]
+    return sum(rates) / len(rates)
 
 
 def table(runs: Mapping[int, Path], names: Sequence[str], best: str, env_steps: int) -> str:

@@ -272,7 +272,7 @@ class Trainer(ABC):
         norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"the gradient of update {self.done} is {norm}: lower the learning rate, or look at the rewards"
+                f"the gradient of update {self.done + 1} is {norm}: lower the learning rate, or look at the rewards"
             )
         rate = self.learning_rate
         for group in self.optimizer.param_groups:
@@ -396,7 +396,7 @@ class Trainer(ABC):
         every = self.config.save_rollouts_every
         if self.folder is None or not every or self.done % every or not self.processes.is_first:
             return
-        path = self.folder / "rollouts" / f"{self.done:06d}.jsonl"
+        path = self.folder / "rollouts" / f"{self.done + 1:06d}.jsonl"
         path.parent.mkdir(exist_ok=True)
         path.unlink(missing_ok=True)  # a killed run may have begun it
         with TrajectoryWriter(path) as writer:

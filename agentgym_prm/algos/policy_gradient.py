@@ -62,8 +62,8 @@ class PolicyGradientConfig(TrainerConfig):
     """Compute old log-probabilities of fresh trajectories in the trainer; those of logged ones are always the
     sampler's, as those of fresh ones are without this."""
     skip_uniform: bool = True
-    """Leave out trajectories all of whose advantages are 0, as in groups without variance (arXiv:2503.14476); neither
-    the divergence from the reference nor the entropy is counted on them."""
+    """Leave out trajectories all of whose advantages are 0, as in groups without variance. Those that are left share the
+    whole weight of the loss, divergence and entropy included; arXiv:2503.14476 draws others in their place."""
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
@@ -117,6 +117,8 @@ class PolicyGradientTrainer(Trainer):
     def __init__(self, policy: Policy, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(policy, config, *arguments, **options)
         policy.entropy_gradients = config.entropy_coef > 0
+        if config.kl_coef > 0 and config.kl_estimator == "k1" and self.kl_in_loss:
+            raise ValueError("kl_estimator k1 has no gradient in expectation as a part of the loss: use k2 or k3")
         if config.kl_coef > 0 and not policy.has_reference:
             policy.keep_reference()
 

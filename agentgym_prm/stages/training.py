@@ -235,7 +235,10 @@ class _Development:
             envs.close()
         scores: Metrics = {}
         for scorer in self._scorers:
-            scores |= mean_scores(scorer, episodes, self._config.judged_turns)
+            means = mean_scores(scorer, episodes, self._config.judged_turns)
+            # Two reward models may have one name.
+            suffix = f"_{1 + sum(name.startswith(scorer.name) for name in scores)}" if scorer.name in scores else ""
+            scores |= {name + suffix: value for name, value in means.items()}
         return replace(summarise(agent.name, episodes), scores=scores)
 
 

@@ -226,7 +226,7 @@ def test_rollouts_are_written_when_asked_for(tmp_path):
     config = GRPOConfig(**SETTINGS, save_rollouts_every=2)
     trainer_of("grpo", tmp_path, config=config).run()
     assert sorted(path.name for path in (tmp_path / "rollouts").iterdir()) == [
-        "000000.jsonl", "000002.jsonl", "000004.jsonl",
+        "000001.jsonl", "000003.jsonl", "000005.jsonl",
     ]  # fmt: skip
 
 
