@@ -80,7 +80,7 @@ class Processes:
             flat = torch.cat([parameter.grad.reshape(-1) for parameter in alike if parameter.grad is not None])
             torch.distributed.all_reduce(flat)
             sizes = [parameter.numel() for parameter in alike]
-            for parameter, part in zip(alike, flat.split(sizes), strict=True):
+            for parameter, part in zip(alike, torch.split(flat, sizes), strict=True):
                 parameter.grad = part.view_as(parameter)
 
     def share_weights(self, parameters: Iterable[torch.nn.Parameter]) -> None:
