@@ -60,7 +60,7 @@ def test_an_algorithm_learns_nothing_from_outcomes_of_other_episodes(name, start
     agent = load(starts / str(WEAK), WEAK)
     before = success(agent)
     kind, config = ALGORITHMS[name]
-    # Half the updates: enough to reach 0.7 to 0.8 with true rewards from this start.
+    # Half the updates: with true rewards they reach about 0.8 from this start.
     config = replace(config, seed=WEAK, updates=6)
     trainer_of(kind, config, agent, Shuffled(environments(), list(TASKS))).run()
     assert 0.3 < before < 0.6
