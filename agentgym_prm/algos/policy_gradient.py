@@ -62,8 +62,8 @@ class PolicyGradientConfig(TrainerConfig):
     """Compute old log-probabilities of fresh trajectories in the trainer; those of logged ones are always the
     sampler's, as those of fresh ones are without this."""
     skip_uniform: bool = True
-    """Leave out trajectories all of whose advantages are 0, as in groups without variance. Those that are left share the
-    whole weight of the loss, divergence and entropy included; arXiv:2503.14476 draws others in their place."""
+    """Leave out trajectories all of whose advantages are 0, as in groups without variance. Those that are left share
+    the whole weight of the loss, divergence and entropy included; arXiv:2503.14476 draws others in their place."""
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)

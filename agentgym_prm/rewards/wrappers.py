@@ -1,9 +1,9 @@
 """Reward terms around an environment: ``reward = outcome + sum of coef * term``, with the parts in ``info``.
 
 ``VectorStepReward`` is the one for training: one call of its term a tick, for all slots. ``StepReward`` is its twin for
-one environment; both pay the same to the last bit (a model's scores: up to rounding). They stack, one term each, and ``repr(env)`` shows the order. They
-change ``reward`` and nothing else; ``info["reward_terms"]`` holds the parts, coefficients included. ``rewarded`` does
-the same for trajectories that were collected without wrappers.
+one environment; both pay the same to the last bit, a model's scores up to rounding. They stack, one term each, and
+``repr(env)`` shows the order. They change ``reward`` and nothing else; ``info["reward_terms"]`` holds the parts,
+coefficients included. ``rewarded`` does the same for trajectories that were collected without wrappers.
 
 A wrapper sees command strings. Whoever has the whole ``Action`` (a process reward model may read the reply with its
 reasons) announces it before ``step``; ``rollout`` does so for every ``VectorStepReward``. A ``StepReward`` inside a
