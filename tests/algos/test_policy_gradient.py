@@ -125,6 +125,26 @@ def test_the_ratio_of_the_first_minibatch_is_exactly_one(setup, minibatches, bat
     assert all(later["policy/ratio_max"] != 1.0 for later in steps[1:])
 
 
+def test_old_log_probabilities_are_read_in_the_very_forward_passes_of_the_first_epoch(monkeypatch):
+    """Else the ratio is 1 up to rounding only: other rows beside it change the last bits of a row in larger models."""
+    agent = agent_of("choose")
+    config = GRPOConfig(minibatches=3, epochs=2, batch_tokens=150, learning_rate=1e-12)
+    trainer = trainer_of(GRPOTrainer, config, agent)
+    passes = {True: [], False: []}
+    read = trainer.policy.read
+
+    def reading(rows):
+        passes[torch.is_grad_enabled()].append([(row.episode, row.turns) for row in rows])
+        return read(rows)
+
+    monkeypatch.setattr(trainer.policy, "read", reading)
+    trainer.update(batch_of(agent))
+    before, trained = passes[False], passes[True]
+    assert before == trained[: len(before)]
+    assert len(before) > 3
+    assert len(trained) > len(before)
+
+
 def test_logged_trajectories_keep_the_log_probabilities_of_whoever_sampled_them():
     agent = agent_of("choose", temperature=0.7)
     trajectories = batch_of(agent)

@@ -227,3 +227,16 @@ def test_bad_settings_are_refused():
     for settings in ({"value_coef": -1.0}, {"value_clip": 0.0}):
         with pytest.raises(ValueError, match="value_coef must be at least 0"):
             PPOConfig(**settings)
+
+
+def test_muon_leaves_the_value_head_to_adamw():
+    trainer = trainer_of(PPOConfig(optimizer="muon"), paid(agent_of("choose")), agent_of("choose"))
+    muon, adamw = (
+        {id(parameter) for group in each.param_groups for parameter in group["params"]}
+        for each in trainer.optimizer._optimizers
+    )
+    head = {id(parameter) for parameter in trainer.policy.net.value.parameters()}
+    assert head <= adamw
+    assert len(head) == 2
+    assert not head & muon
+    assert id(trainer.policy.agent.model.model.layers[0].mlp.up_proj.weight) in muon
