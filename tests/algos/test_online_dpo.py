@@ -134,7 +134,7 @@ def judged(groups, scores, **changes):
     """What becomes of replies with scores by their names; every action gets a log-probability."""
     sampler = Fixed(copy.deepcopy(chat_model()), chat_tokenizer(), "bare")
     sampler.groups = [
-        [Action(a.command, token_ids=a.token_ids, logprobs=(-1.0, -2.0), stop_reason=a.stop_reason) for a in group]
+        [replace(a, reply=sampler.encoder.chat.decode(a.token_ids), logprobs=(-1.0,) * len(a.token_ids)) for a in group]
         for group in groups
     ]
     scorer = FunctionScorer(lambda history, action: scores[action.command])
@@ -203,6 +203,18 @@ def reply_logprob(player, model, history, action):
     return torch.log_softmax(totals / player.temperature, 0)[history.admissible_commands.index(action.command)]
 
 
+def gradients_of(one):
+    """The gradients of a trainer's steps, by parameter; it gives them up afterwards."""
+    seen, step = {}, one.optimizer.step
+
+    def recorded(*arguments):
+        seen.update({name: weight.grad.clone() for name, weight in one.policy.agent.model.named_parameters()})
+        return step(*arguments)
+
+    one.optimizer.step = recorded
+    return seen
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
 def test_loss_and_gradient_of_an_update_are_those_of_a_slow_loop(mode, kind):
@@ -231,6 +243,7 @@ def test_loss_and_gradient_of_an_update_are_those_of_a_slow_loop(mode, kind):
         losses.append(-torch.log(torch.sigmoid(0.3 * margin)) if kind == "sigmoid" else (margin - 1 / 0.6) ** 2)
     torch.stack(losses).mean().backward()
 
+    gradients = gradients_of(one)
     metrics = one.update(trajectories)
     assert 1 < len(losses) < len(histories)
     assert metrics["train/loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=TOLERANCE)
@@ -238,9 +251,10 @@ def test_loss_and_gradient_of_an_update_are_those_of_a_slow_loop(mode, kind):
     assert metrics["reward/prm_mean"] == pytest.approx(sum(scores) / len(scores))
     assert metrics["policy/kl"] == pytest.approx(sum(ratios) / len(ratios), abs=TOLERANCE)
     expected = dict(slow.named_parameters())
-    for name, weight in policy.agent.model.named_parameters():
+    assert set(gradients) == set(expected)
+    for name, gradient in gradients.items():
         largest = float(expected[name].grad.abs().max())
-        assert torch.allclose(weight.grad, expected[name].grad, atol=TOLERANCE * max(largest, 1.0)), name
+        assert torch.allclose(gradient, expected[name].grad, atol=TOLERANCE * max(largest, 1.0)), name
     assert max(float(weight.grad.abs().max()) for weight in slow.parameters()) > 0.1
 
 
@@ -271,12 +285,15 @@ def test_the_gap_shows_a_sampler_with_other_weights():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_switching_adapters_off_is_the_frozen_copy(mode):
-    adapters = LoraConfig(r=2, lora_alpha=0.3, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    torch.manual_seed(0)
+def test_new_adapters_have_the_model_without_them_as_reference(mode):
+    adapters = LoraConfig(r=2, lora_alpha=0.3, target_modules=["q_proj", "v_proj"])
     adapted = get_peft_model(copy.deepcopy(chat_model()), adapters)
     off = trainer(mode, policy=Policy(agent(mode, adapted)))
-    assert off.policy._reference is None
+    assert sum(weight.numel() for weight in off.policy._reference) < 0.1 * chat_model().num_parameters()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in off.policy.parameters:
+            weight.add_(0.3 * torch.randn_like(weight))  # as if trained
     kept = Policy(agent(mode))
     kept.keep_reference()
     kept.agent.model.load_state_dict(copy.deepcopy(adapted).merge_and_unload().state_dict())
@@ -406,7 +423,7 @@ class Killed(BaseException):
 
 class Dying(Source):
     def __init__(self, source, update):
-        self.source, self.update = source, update
+        self.source, self.update, self.fresh = source, update, source.fresh
 
     def batch(self, agent, update, config, processes):
         if update == self.update:
@@ -449,6 +466,9 @@ class Threads(Processes):
         self.barrier.wait(30)
         return everything
 
+    def share_weights(self, parameters):
+        pass  # all started from the same
+
     def sum_gradients(self, parameters):
         parameters = list(parameters)
         grads = self.gather([[torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]])
@@ -460,10 +480,11 @@ class Threads(Processes):
 def test_several_processes_do_what_one_does(mode):
     trajectories = played(mode)
     alone = trainer(mode)
+    gradients = gradients_of(alone)
     expected = alone.update(trajectories)
     barrier, board = threading.Barrier(3), {}
     team = [trainer(mode, processes=Threads(rank, 3, barrier, board)) for rank in range(3)]
-    results = {}
+    results, seen = {}, [gradients_of(each) for each in team]
     threads = [
         threading.Thread(target=lambda r=rank: results.update({r: team[r].update(trajectories)})) for rank in range(3)
     ]
@@ -473,9 +494,9 @@ def test_several_processes_do_what_one_does(mode):
         thread.join()
     for rank in range(3):
         assert results[rank] == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
-        for name, weight in team[rank].policy.agent.model.named_parameters():
-            grad = dict(alone.policy.agent.model.named_parameters())[name].grad
-            assert torch.allclose(weight.grad, grad, atol=TOLERANCE), name
+        assert set(seen[rank]) == set(gradients)
+        for name, gradient in seen[rank].items():
+            assert torch.allclose(gradient, gradients[name], atol=TOLERANCE), name
 
 
 # --- learning ---
@@ -533,7 +554,7 @@ def toy_success(seed, folder, scorer):
 
     before = success()
     config = OnlineDPOConfig(
-        updates=10, tasks=12, histories=100, samples=4, minibatches=4, beta=0.3, learning_rate=1e-2, optimizer="muon",
+        updates=14, tasks=12, histories=100, samples=4, minibatches=4, beta=0.1, learning_rate=5e-3, optimizer="muon",
         chosen_from="commands", seed=seed,
     )  # fmt: skip
     OnlineDPOTrainer(Policy(player), scorer, config, Rollouts(envs, TOY_TASKS)).run()

@@ -261,7 +261,7 @@ def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(bad
     trainer = trainer_of("grpo")
     before = weights(trainer)
     (parameter, *_) = trainer.policy.parameters
-    with pytest.raises(FloatingPointError, match="the gradient of update 0 is"):
+    with pytest.raises(FloatingPointError, match="the gradient of update 1 is"):
         trainer.step([((bad * parameter).sum(), {})])
     assert torch.equal(weights(trainer), before)
 
