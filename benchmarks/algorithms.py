@@ -52,7 +52,7 @@ from agentgym_prm.stages.policy import (
 )
 from agentgym_prm.stages.progress import train_progress_estimator
 from agentgym_prm.stages.reward import train_reward_model
-from agentgym_prm.stages.targets import make_targets
+from agentgym_prm.stages.targets import end_with_parent, make_targets
 from agentgym_prm.stages.training import train_policy
 from agentgym_prm.store import read_trajectories
 
@@ -93,7 +93,7 @@ PROGRESS = ProgressConfig(learning_rate=1e-3, optimizer="muon", epochs=2)
 def main() -> None:
     options = parse()
     jobs = {seed: options.output / f"seed{seed}" for seed in options.seeds}
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"), initializer=start_worker) as pool:
         wait(pool, [partial(prepare, run, seed, options) for seed, run in jobs.items()])
         names = options.only or list(VARIANTS)
         wait(pool, [partial(train, run, seed, name, options) for name in names for seed, run in jobs.items()])
@@ -126,7 +126,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def one_thread() -> None:
+def start_worker() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -253,7 +253,7 @@ def _estimated(chunks: Iterator[Sequence[_State]], estimate: _Estimator, workers
         yield from map(estimate, chunks)
         return
     # Spawned, because threads of a numerical library do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         waiting: deque[Future[list[BranchRecord]]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(estimate, chunk))
@@ -263,7 +263,7 @@ def _estimated(chunks: Iterator[Sequence[_State]], estimate: _Estimator, workers
             yield waiting.popleft().result()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a worker end when its parent was killed: it would wait for work forever."""
     parent = parent_process()
     assert parent is not None, "runs in a worker"
