@@ -192,6 +192,11 @@ class Logged(Source):
         self._groups = [list(group) for _, group in groupby(trajectories, key=lambda trajectory: trajectory.seed)]
 
     @property
+    def trajectories(self) -> list[Trajectory]:
+        """All of them."""
+        return [trajectory for group in self._groups for trajectory in group]
+
+    @property
     def largest_group(self) -> int:
         """Most trajectories of one task that stand together."""
         return max(map(len, self._groups))

@@ -246,9 +246,7 @@ class Policy:
             ValueError: An action has no token ids or log-probabilities, or not this policy's: sampled in another mode,
                 at another temperature or with another tokenizer, or chosen among candidates.
         """
-        for number, trajectory in enumerate(trajectories):
-            for turn, step in enumerate(trajectory.steps):
-                self._check(step.action, f"turn {turn} of trajectory {number}")
+        self.check(trajectories)
         if self.agent.mode == "generate":
             return [row for number, each in enumerate(trajectories) for row in self._transcript_rows(number, each)]
         turns = [(number, turn) for number, each in enumerate(trajectories) for turn in range(len(each.steps))]
@@ -256,6 +254,16 @@ class Policy:
         actions = [step.action for each in trajectories for step in each.steps]
         rows = self.choices(histories, actions)
         return [_placed(row, number, turn) for row, (number, turn) in zip(rows, turns, strict=True)]
+
+    def check(self, trajectories: Sequence[Trajectory]) -> None:
+        """Refuse trajectories that this policy did not sample.
+
+        Raises:
+            ValueError: As ``rows``.
+        """
+        for number, trajectory in enumerate(trajectories):
+            for turn, step in enumerate(trajectory.steps):
+                self._check(step.action, f"turn {turn} of trajectory {number}")
 
     def _check(self, action: Action, where: str) -> None:
         choosing = self.agent.mode == "choose"

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from agentgym_prm.algos.core import Metrics, Trainer, TrainerConfig, averaged
+from agentgym_prm.algos.core import Logged, Metrics, Trainer, TrainerConfig, averaged
 from agentgym_prm.algos.losses import Estimator, clipped_surrogate, clipped_value_loss, kl_penalty, loss_weights
 from agentgym_prm.algos.policy import Policy, Reading, Row
 from agentgym_prm.errors import UnknownNameError, needs_extra
@@ -121,6 +121,8 @@ class PolicyGradientTrainer(Trainer):
             raise ValueError("kl_estimator k1 has no gradient in expectation as a part of the loss: use k2 or k3")
         if config.kl_coef > 0 and not policy.has_reference:
             policy.keep_reference()
+        if isinstance(self.source, Logged):
+            policy.check(self.source.trajectories)  # now, not at the first update that learns from them
 
     @abstractmethod
     def advantages(self, trajectories: Sequence[Trajectory]) -> list[Floats] | None:

@@ -182,6 +182,12 @@ def test_logged_groups_come_whole_and_in_turn():
         Logged([])
 
 
+def test_logged_trajectories_of_another_temperature_are_refused_before_anything_is_learned():
+    episodes = play(agent_of("choose", temperature=0.7), [0, 0])
+    with pytest.raises(ValueError, match=r"turn 0 of trajectory 0 was sampled at temperature 0\.7"):
+        trainer_of(GRPOTrainer, GRPOConfig(group_size=2), agent_of("choose"), episodes, source=Logged)
+
+
 # --- one update by hand ---
 
 
