@@ -131,6 +131,12 @@ def test_a_wrong_argument_leaves_no_run_directory_behind():
     assert not Path("runs").exists()
 
 
+def test_an_expert_of_households_is_refused_elsewhere(capsys, tmp_path):
+    arguments = ("--agent", "expert", "--env", "agentgym_prm/Toy-v0", "--run-dir", str(tmp_path / "run"))
+    assert run("rollout", *arguments) != 0
+    assert "plays household games only" in capsys.readouterr().err
+
+
 def test_an_agent_named_twice_is_evaluated_once(capsys):
     assert run("eval", "--agent", "expert", "handcoded", "--episodes", "2", "--difficulty", "small") == 0
     assert capsys.readouterr().out.startswith("task type")  # one agent: its own table, no comparison
