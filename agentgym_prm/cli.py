@@ -88,7 +88,7 @@ class Games:
 
     def make(self, num_envs: int, agent: str) -> gym.vector.VectorEnv[Any, Any, Any]:
         """The environments that ``agent`` plays in."""
-        if self.env != ALFWORLD and agent in ("expert", "handcoded", *ENV_EXPERTS):
+        if self.checked_env() != ALFWORLD and agent in ("expert", "handcoded", *ENV_EXPERTS):
             raise UsageError(f"the agent {agent!r} plays household games only, not {self.env}: take random, or a model")
         try:
             return make_envs(self.checked_env(), num_envs, **self.kwargs(agent))
