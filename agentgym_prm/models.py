@@ -163,6 +163,17 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def output_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    if scaling := getattr(model.config, "logits_scaling", None):
+        logits = logits / scaling
+    if scale := getattr(model, "logit_scale", None):
+        logits = logits * scale
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
 def _head_outputs(name_or_path: str) -> int | None:
     """How many numbers a saved sequence classifier gives, in a folder or on the hub; ``None`` for other models."""
     with needs_extra("train"):

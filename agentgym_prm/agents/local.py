@@ -28,7 +28,7 @@ from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
 from agentgym_prm.draws import mix, uniform
 from agentgym_prm.errors import UnknownNameError, needs_extra
-from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, takes_any_mask
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, places_at_once, takes_any_mask
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import PARSE_ERROR, Action, History
 
@@ -39,8 +39,6 @@ MODES: Final = ("generate", "choose")
 SCORINGS: Final = ("packed", "cached")
 _CHOICE: Final = 2**32
 """Stands for the token position in draws among commands."""
-_CPU_PLACES: Final = 1024
-"""About the most places of a packed forward pass on a CPU: with more, each takes longer (benchmarks/LOG.md)."""
 _KEPT: Final = 8192
 """Prompts whose scored commands are kept: some 20 MB with a dozen commands each."""
 _COPIED: Final = 2**24
@@ -317,8 +315,8 @@ class LocalAgent(Agent):
 
     @property
     def _places_at_once(self) -> int:
-        on_cpu = self.model.device.type == "cpu" and self._scoring == "packed"
-        return min(self._batch_tokens, _CPU_PLACES) if on_cpu else self._batch_tokens
+        packed = self._scoring == "packed"
+        return places_at_once(self._batch_tokens, self.model.device) if packed else self._batch_tokens
 
     def _places(self, asked: _Asked) -> int:
         prompt, replies = asked

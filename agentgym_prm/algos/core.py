@@ -43,12 +43,11 @@ with needs_extra("train"):
 Metrics = dict[str, float]
 Evaluation = Callable[[Agent], EvalReport]
 _LOG: Final = logging.getLogger(__name__)
-BEST: Final = "best.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
-    """Settings that all algorithms share. Defaults are for a pretrained model; ``small`` models want other rates."""
+    """Settings that all algorithms share. Defaults are for a pretrained model; for tiny ones see presets.py."""
 
     updates: int = 100
     """Batches of trajectories that are learned from."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.algos.losses import group_log_softmax
 from agentgym_prm.errors import needs_extra
-from agentgym_prm.models import unwrapped
+from agentgym_prm.models import output_logits, unwrapped
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.types import Action, History, Trajectory
 
@@ -153,17 +153,6 @@ class PolicyNet(torch.nn.Module):
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def output_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
-    logits: torch.Tensor = model.get_output_embeddings()(hidden)
-    if scaling := getattr(model.config, "logits_scaling", None):
-        logits = logits / scaling
-    if scale := getattr(model, "logit_scale", None):
-        logits = logits * scale
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
 
 
 class Policy:

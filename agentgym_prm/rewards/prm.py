@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.errors import UnknownNameError, needs_extra
-from agentgym_prm.models import LoadedModel, ModelConfig, load_model, load_reward_model, turn_dropout_off, unwrapped
+from agentgym_prm.models import (
+    LoadedModel,
+    ModelConfig,
+    load_model,
+    load_reward_model,
+    output_logits,
+    turn_dropout_off,
+    unwrapped,
+)
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.transcript import Chat
@@ -117,7 +125,7 @@ class RewardNet(torch.nn.Module):
         model = unwrapped(self.model)
         if self.head == "scalar":
             return scalar_outputs(model, hidden)
-        logprobs = torch.log_softmax(_logits(model, hidden).float(), -1)
+        logprobs = torch.log_softmax(output_logits(model, hidden).float(), -1)
         picked = logprobs.gather(1, tokens[:, None])[:, 0]
         count = int(owners.max()) + 1
         return torch.zeros(count, device=picked.device).index_add(0, owners, picked)
@@ -141,15 +149,6 @@ def scalar_outputs(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     with torch.autocast(hidden.device.type, enabled=False):
         scores: torch.Tensor = score(hidden.to(next(score.parameters()).dtype))
     return scores[:, 0].float()
-
-
-def _logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """What a causal model's own forward pass makes of last hidden states: some families scale or cap what comes out."""
-    logits: torch.Tensor = model.get_output_embeddings()(hidden)
-    logits = logits / (getattr(model.config, "logits_scaling", None) or 1.0)
-    logits = logits * (getattr(model, "logit_scale", None) or 1.0)
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
 
 
 class Asked(NamedTuple):
