@@ -15,6 +15,7 @@ from transformers import (
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.algos import policy as module
 from agentgym_prm.algos.policy import Policy
+from agentgym_prm.models import output_logits
 from agentgym_prm.rewards.core import RandomScorer
 from agentgym_prm.types import Action, Step, Trajectory
 from tests.algos.episodes import SETUPS, agent_of, fresh_model, play
