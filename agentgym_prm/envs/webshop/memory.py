@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, Self
 
 BUY, BACK, NEXT, PREVIOUS = "buy now", "back to search", "next >", "< prev"
 SUB_PAGES: Final = ("description", "features", "reviews", "attributes")
@@ -72,6 +72,13 @@ class Wish:
         """The words that say what is wanted, in order, without repeats."""
         return tuple(dict.fromkeys(word for word in words(self.text) if word not in STOP_WORDS))
 
+    @cached_property
+    def searches(self) -> tuple[str, ...]:
+        """Keywords worth searching for: all those words, then the first and the second half of them."""
+        half = (len(self.words) + 1) // 2
+        parts = (self.words, self.words[:half], self.words[half:])
+        return tuple(dict.fromkeys(" ".join(part) for part in parts if part)) or ("anything",)
+
 
 def suggested_searches(instruction: str) -> tuple[str, ...]:
     """Keywords worth searching for, out of the instruction's own words: all that matter, then their halves.
@@ -79,10 +86,7 @@ def suggested_searches(instruction: str) -> tuple[str, ...]:
     >>> suggested_searches("find a soft wool scarf in red under 20 dollars")
     ('soft wool scarf red', 'soft wool', 'scarf red')
     """
-    wanted = Wish.of(instruction).words
-    half = (len(wanted) + 1) // 2
-    parts = (wanted, wanted[:half], wanted[half:])
-    return tuple(dict.fromkeys(" ".join(part) for part in parts if part)) or ("anything",)
+    return Wish.of(instruction).searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ class ShopMemory:
         asin: The product whose page, or sub-page, is on show; ``""`` elsewhere.
         chosen: Options chosen for it, name to value.
         last: The last commands, at most three.
+        turns: How many commands were given.
         suggestions: Keywords that the environment lists as searches, if it does.
     """
 
@@ -149,10 +154,11 @@ class ShopMemory:
         self.asin = ""
         self.chosen: dict[str, str] = {}
         self.last: tuple[str, ...] = ()
+        self.turns = 0
         self.suggestions: tuple[str, ...] = ()
 
     @classmethod
-    def begin(cls, task: str, observation: str, admissible: Sequence[str]) -> "ShopMemory":
+    def begin(cls, task: str, observation: str, admissible: Sequence[str]) -> Self:
         """After the opening."""
         memory = cls(task)
         memory._see(observation, admissible)
@@ -161,11 +167,12 @@ class ShopMemory:
     def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
         """Take in a turn."""
         self.last = (*self.last, command)[-3:]
+        self.turns += 1
         if (match := _COMMAND.fullmatch(command)) and admissible:
             self._follow(match[1], match[2].lower(), _arguments(tuple(admissible)))
         self._see(observation, admissible)
 
-    def copy(self) -> "ShopMemory":
+    def copy(self) -> Self:
         """An independent one that has read as much."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
@@ -196,7 +203,7 @@ class ShopMemory:
     def _see(self, observation: str, admissible: Sequence[str]) -> None:
         clicks = _arguments(tuple(admissible))
         texts = list(_texts(observation))
-        self.suggestions = _suggestions(tuple(admissible))
+        self.suggestions = suggestions(tuple(admissible))
         if any(command.startswith("search[") for command in admissible):
             self.page, self.asin, self.chosen = "search", "", {}
         elif NEXT in clicks and BUY not in clicks:
@@ -282,6 +289,7 @@ def _arguments(admissible: tuple[str, ...]) -> dict[str, str]:
 
 
 @lru_cache(4096)
-def _suggestions(admissible: tuple[str, ...]) -> tuple[str, ...]:
+def suggestions(admissible: tuple[str, ...]) -> tuple[str, ...]:
+    """Keywords of the searches among admissible commands; the pattern that stands for any search is none."""
     searches = (match[2] for command in admissible if (match := _COMMAND.fullmatch(command)) and match[1] == "search")
     return tuple(keywords for keywords in searches if not keywords.startswith("<"))

@@ -1,0 +1,232 @@
+"""Two shoppers: one that reads what an agent reads, and one that knows the goal.
+
+``Shopper`` plays from texts alone (``memory.py``). It searches for the words of the instruction, opens the products whose
+titles have most of them at a fitting price, picks the options that the instruction names, and buys as soon as nothing
+that is asked for is missing, or else the best of what it saw.
+What it would do is a function of its memory, so it plays on from any state, whoever led there.
+
+``Oracle`` reads the engine: it goes to the goal's own product by the shortest way it knows, picks the options that earn
+most and buys. It looks up what searches find, but types only keywords from the instruction or the product's title.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from agentgym_prm.envs.webshop.engine import Engine
+from agentgym_prm.envs.webshop.memory import (
+    BACK,
+    BUY,
+    NEXT,
+    PREVIOUS,
+    Offer,
+    ShopMemory,
+    Wish,
+    suggested_searches,
+    suggestions,
+    words,
+)
+from agentgym_prm.envs.webshop.pages import PRODUCTS_A_PAGE, Page
+from agentgym_prm.envs.webshop.reward import purchase_reward
+
+EXPERTS: Final = ("oracle", "shopper")
+NO_ANSWER: Final = ""
+
+STEPS: Final = 15
+"""How many commands the shopper thinks it has."""
+_OPENED: Final = 3
+"""Most products that are opened before one is bought."""
+_ENOUGH: Final = 0.97
+"""Share of what is asked for from which on a product is bought at once."""
+_HOPE: Final = 0.3
+"""Share of what is asked for that may show only once a product is opened."""
+_OVER: Final = 0.3
+"""What a price above the limit costs, as a share of what is asked for."""
+_FEATURES = "features"
+
+
+class Shopper(ShopMemory):
+    """Told everything that happens in an episode; ``choose`` says what it would do next."""
+
+    def choose(self) -> str:
+        """A command for the present page, ``""`` after the purchase."""
+        if self.page == "done":
+            return NO_ANSWER
+        if self.page == "search":
+            return f"search[{self._keywords()}]"
+        if self.page == "results":
+            return self._from_results()
+        if self.page == "item" and self.offer:
+            return self._from_item(self.offer)
+        return f"click[{PREVIOUS}]"
+
+    def _keywords(self) -> str:
+        candidates = self.suggestions or self.wish.searches
+        return next((each for each in candidates if each not in self.searches), candidates[0])
+
+    def _from_results(self) -> str:
+        here = [offer for offer in self.listed if offer.asin]
+        if not here:
+            return f"click[{BACK}]"
+        target = self._target()
+        if target in self.results:
+            return f"click[{target}]"
+        found = self.offers[target]
+        if found.search != len(self.searches):
+            return f"click[{max(here, key=self._promise).asin}]"
+        return f"click[{NEXT if found.page > self.number else PREVIOUS}]"
+
+    def _from_item(self, offer: Offer) -> str:
+        left = STEPS - self.turns
+        if left > 1 and self._target() != offer.asin:
+            return f"click[{PREVIOUS}]"
+        missing = [value for name, value in picked(self.wish, offer).items() if self.chosen.get(name) != value]
+        if left > 4 + len(missing) and _FEATURES not in offer.details and self._worth(offer) < _ENOUGH:
+            return f"click[{_FEATURES}]"
+        if missing and left > 1:
+            return f"click[{missing[0]}]"
+        return f"click[{BUY}]"
+
+    def _target(self) -> str:
+        """The product to open next, or to buy if it is open: the best one, as far as it is known."""
+        opened = [offer for offer in self.offers.values() if offer.opened]
+        best = max(opened, key=self._worth, default=None)
+        if best and (self._worth(best) >= _ENOUGH or len(opened) >= _OPENED or self.turns + 6 > STEPS):
+            return best.asin
+        others = [self.offers[asin] for asin in self.results if not self.offers[asin].opened]
+        next_one = max(others, key=self._promise, default=None)
+        if best and (next_one is None or self._promise(next_one) + _HOPE <= self._worth(best)):
+            return best.asin
+        return next_one.asin if next_one else self.results[0]
+
+    def _promise(self, offer: Offer) -> float:
+        """What a product that was not opened is worth by title and price; earlier results win ties."""
+        return share(self.wish, offer.title) - _OVER * offer.over(self.wish.limit) - 0.001 * offer.rank
+
+    def _worth(self, offer: Offer) -> float:
+        """What a product that was opened is worth, with the options that would be picked."""
+        values = picked(self.wish, offer).values()
+        text = " ".join((offer.title, *values, *offer.details.values()))
+        return share(self.wish, text) - _OVER * offer.over(self.wish.limit)
+
+
+def picked(wish: Wish, offer: Offer) -> dict[str, str]:
+    """The values of a product's options that the instruction asks for, name to value."""
+    chosen = {}
+    for name, values in offer.options.items():
+        best = max(values, key=lambda value: _fit(wish, name, value))
+        if _fit(wish, name, best) > 0:
+            chosen[name] = best
+    return chosen
+
+
+@lru_cache(2**16)
+def _fit(wish: Wish, name: str, value: str) -> float:
+    """How well a value is what the instruction says: above 1 if it stands there, else the share of its words."""
+    own = words(value)
+    if not own:
+        return 0.0
+    said = f" {' '.join(words(wish.text))} "
+    if f" {' '.join((*words(name), *own))} " in said:
+        return 2.0 + len(own)
+    if f" {' '.join(own)} " in said:
+        return 1.0 + len(own) / 100
+    wanted = {stem(word) for word in wish.words}
+    return sum(stem(word) in wanted for word in own) / len(own)
+
+
+@lru_cache(2**16)
+def share(wish: Wish, text: str) -> float:
+    """Share of the words of the instruction that occur in a text, whatever their endings; in [0, 1]."""
+    there = {stem(word) for word in words(text)}
+    return sum(stem(word) in there for word in wish.words) / max(1, len(wish.words))
+
+
+def stem(word: str) -> str:
+    """A word without the endings of plurals.
+
+    >>> stem("brushes"), stem("glass"), stem("berries")
+    ('brush', 'glass', 'berry')
+    """
+    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes")) else word[:-1]
+
+
+class Oracle:
+    """Knows the goal and reads the engine; ``choose`` is a function of the engine's state."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def choose(self) -> str:
+        """A command for the present page, ``""`` after the purchase."""
+        engine, view = self._engine, self._engine.view
+        if engine.done:
+            return NO_ANSWER
+        wanted = engine.shop.catalogue.index(engine.goal.asin)
+        if view.page is Page.SEARCH:
+            return f"search[{self._keywords(wanted)}]"
+        if view.page is Page.RESULTS:
+            link = engine.shop.sheet(wanted).link
+            if any(sheet.product.asin == engine.goal.asin for sheet in view.shown):
+                return f"click[{link}]"
+            place = self._page(view.keywords, wanted)
+            if place is None:
+                return f"click[{BACK}]"
+            return f"click[{NEXT if place > view.number else PREVIOUS}]"
+        if view.page is Page.ITEM and view.product.asin == engine.goal.asin:
+            options = best_options(engine)
+            return next(
+                (f"click[{value}]" for name, value in options.items() if view.options.get(name) != value),
+                f"click[{BUY}]",
+            )
+        if view.page is Page.ITEM and self._page(view.keywords, wanted) is None:
+            return f"click[{BACK}]"
+        return f"click[{PREVIOUS}]"
+
+    def _page(self, keywords: tuple[str, ...], wanted: int) -> int | None:
+        """The page of results, from 1, that lists the goal's product."""
+        found = self._engine.shop.results(keywords)
+        return found.index(wanted) // PRODUCTS_A_PAGE + 1 if wanted in found else None
+
+    def _keywords(self, wanted: int) -> str:
+        """Of the searches that are listed the one that shows the product earliest; keywords of its title if none does."""
+        engine = self._engine
+        listed = suggestions(engine.admissible_commands())
+        for candidates in (listed or suggested_searches(engine.goal.instruction), _title_searches(engine, wanted)):
+            pages = {keywords: self._page(tuple(keywords.split(" ")), wanted) for keywords in candidates}
+            found = {keywords: page for keywords, page in pages.items() if page}
+            if found and (listed or min(found.values()) == 1):
+                break
+        return min(found, key=found.__getitem__, default=candidates[0])
+
+
+def _title_searches(engine: Engine, wanted: int) -> tuple[str, ...]:
+    title = words(engine.shop.catalogue.product(wanted).title)
+    return tuple(dict.fromkeys(" ".join(title[:count]) for count in (6, 12, len(title)))) or ("anything",)
+
+
+def best_options(engine: Engine) -> dict[str, str]:
+    """The options of the goal's product that earn most, name to value: those asked for, where they can be chosen."""
+    goal = engine.goal
+    wanted = list(goal.options.values() if isinstance(goal.options, Mapping) else goal.options)
+    index = engine.shop.catalogue.index(goal.asin)
+    option_of = engine.shop.sheet(index).option_of
+    chosen = {option_of[value]: value for value in wanted if value in option_of}
+    price = engine.shop.catalogue.price(index)
+    product = engine.shop.catalogue.product(index)
+
+    def earned(options: Mapping[str, str]) -> float:
+        return purchase_reward(product, goal, price, options, engine.shop.nouns).parts.get("r_option", 1.0)
+
+    while (reached := earned(chosen)) < 1:
+        # People name options in other words than the shop: take what the reward takes for the same.
+        others = ({**chosen, name: value} for value, name in option_of.items() if name not in chosen)
+        better = max(others, key=earned, default=chosen)
+        if earned(better) <= reached:
+            break
+        chosen = better
+    return chosen
