@@ -10,7 +10,8 @@ import gymnasium as gym
 
 ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
 TOY: Final = "agentgym_prm/Toy-v0"
-ENV_IDS: Final = (ALFWORLD, TOY)
+WEBSHOP: Final = "agentgym_prm/WebShop-v0"
+ENV_IDS: Final = (ALFWORLD, TOY, WEBSHOP)
 
 
 def register_envs() -> None:
@@ -28,4 +29,11 @@ def register_envs() -> None:
             entry_point="agentgym_prm.envs.toy:ToyEnv",
             vector_entry_point="agentgym_prm.envs.toy:make_vector_env",
             max_episode_steps=20,
+        )
+    if WEBSHOP not in gym.registry:
+        gym.register(
+            WEBSHOP,
+            entry_point="agentgym_prm.envs.webshop:WebShopEnv",
+            vector_entry_point="agentgym_prm.envs.webshop:make_vector_env",
+            max_episode_steps=15,
         )

@@ -7,10 +7,10 @@ the goal (there, from the process), and ``info`` tells what can be done and what
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cached_property, lru_cache, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
 from agentgym_prm.envs.webshop.catalog import Catalogue, open_catalogue
@@ -28,5 +28,210 @@ DATA_VARIABLE: Final = "WEBSHOP_DATA"
 GOAL_KINDS: Final = ("human", "synthetic")
 SEARCHES: Final = ("pattern", "suggested")
 SEARCH_ENGINES: Final = ("bm25", "pyserini")
-REWARD_PARTS: Final = "reward_parts"
-"""Key of ``info``: after a purchase, the components of its reward."""
+READABLE_MODES: Final = ("text_rich", "text")
+"""Observation modes that shoppers and prompts can read."""
+
+
+class WebShopEnv(TextEnv):
+    """Shopping: find the product that an instruction describes, choose its options, buy it.
+
+    Commands are ``search[KEYWORDS]`` and ``click[WHAT]``.
+
+    Args:
+        data: ``"builtin"`` for a generated shop that needs no download; ``"official"`` for the benchmark's files below
+            ``$WEBSHOP_DATA``; or a path to a product file or the folder that holds it.
+        split: ``train``, ``valid`` or ``test``.
+        difficulty: Of builtin shops: ``"small"`` (titles of three words, for tiny models) or ``"full"``.
+        observation_mode: ``"text_rich"``, ``"text"``, ``"html"`` or ``"url"``, as in the original.
+        goals: ``"human"`` for instructions in people's words (in builtin shops: generated ones that read like them), or
+            ``"synthetic"`` for those made of attributes and options.
+        num_products: How many products the shop has; by default all of a file, or ``generate.NUM_PRODUCTS``.
+        search_engine: ``"bm25"``, or ``"pyserini"`` for Lucene itself (extra ``[search]``).
+        nouns: What finds the nouns of titles, which the reward compares: a name from ``nouns.NOUN_FUNCTIONS``.
+        searches: How the admissible commands list searches: as a ``"pattern"``, or a few ``"suggested"`` ones made from
+            the instruction's words, for agents that choose among commands. Any search is understood either way.
+        show_attributes: Whether a product's page tells its attributes, a help for debugging.
+        expert: ``"oracle"`` or ``"shopper"`` fills ``info["expert_action"]`` at every step.
+        render_mode: ``"ansi"`` lets ``render`` return the last observation.
+
+    ``info`` also holds ``clickables`` in the page's order, ``has_search_bar`` and, after the purchase, ``reward_parts``
+    and ``nouns``, the name of the noun function.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str | PathLike[str] = "builtin",
+        split: str = "train",
+        difficulty: str = "full",
+        observation_mode: str = "text_rich",
+        goals: str = "human",
+        num_products: int | None = None,
+        search_engine: str = "bm25",
+        nouns: str = "auto",
+        searches: str = "pattern",
+        show_attributes: bool = False,
+        expert: str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(render_mode=render_mode)
+        for kind, name, valid in (
+            ("split", split, SPLITS),
+            ("difficulty", difficulty, DIFFICULTIES),
+            ("observation mode", observation_mode, OBSERVATION_MODES),
+            ("kind of goals", goals, GOAL_KINDS),
+            ("search engine", search_engine, SEARCH_ENGINES),
+            ("way to list searches", searches, SEARCHES),
+            ("expert", expert, (None, *EXPERTS)),
+        ):
+            if name not in valid:
+                raise UnknownNameError.of(kind, name, [each for each in valid if each])
+        if expert == "shopper" and observation_mode not in READABLE_MODES:
+            raise ValueError(f"expert='shopper' reads observation_mode {READABLE_MODES}, got {observation_mode!r}")
+        place = _place(data)
+        self._tasks = _open_tasks(place, split, difficulty, goals, num_products)
+        shop = _open_shop(place, difficulty, num_products, search_engine, nouns)
+        make_engine = Engine if searches == "pattern" else SuggestingEngine
+        self._engine = make_engine(shop, observation_mode=observation_mode, show_attributes=show_attributes)
+        self._oracle = Oracle(self._engine) if expert == "oracle" else None
+        self._reads_along = expert == "shopper"
+        self._shopper: Shopper | None = None
+        self._info: dict[str, Any] = {}
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self._tasks.goals)
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """The goals of the split."""
+        return self._tasks.goals
+
+    @property
+    def engine(self) -> Engine:
+        """The running game; it can be cloned to try commands out."""
+        return self._engine
+
+    def task_index(self, task_id: str) -> int:
+        return self._tasks.index(task_id)
+
+    def _begin(self, task_index: int) -> Outcome:
+        goal = self._tasks.goals[task_index]
+        observation = self._engine.reset(goal, str(task_index))
+        self._info = {
+            InfoKey.TASK: goal.instruction,
+            InfoKey.TASK_ID: goal.goal_id,
+            InfoKey.TASK_TYPE: goal.category,
+        }
+        info = self._state_info()
+        if self._reads_along:
+            self._shopper = Shopper.begin(goal.instruction, observation, info[InfoKey.ADMISSIBLE_COMMANDS])
+        return Outcome(observation, info=self._advised(info))
+
+    def _advance(self, command: str) -> Outcome:
+        engine = self._engine
+        observation = engine.step(command)
+        info = self._state_info()
+        if self._shopper is not None:
+            self._shopper.observe(command, observation, info[InfoKey.ADMISSIBLE_COMMANDS])
+        if engine.done:
+            info |= {"reward_parts": dict(engine.reward_parts), "nouns": engine.shop.nouns.name}
+        return Outcome(observation, engine.outcome, engine.done, self._advised(info))
+
+    def _state_info(self) -> dict[str, Any]:
+        engine = self._engine
+        return {
+            **self._info,
+            InfoKey.ADMISSIBLE_COMMANDS: engine.admissible_commands(),
+            InfoKey.WON: engine.won,
+            InfoKey.SCORE: engine.outcome,
+            InfoKey.GOAL_CONDITION_SUCCESS_RATE: engine.outcome,
+            InfoKey.VALID_ACTION: engine.valid,
+            "has_search_bar": engine.has_search_bar,
+            "clickables": engine.clickables(),
+        }
+
+    def _advised(self, info: dict[str, Any]) -> dict[str, Any]:
+        if expert := self._oracle or self._shopper:
+            info[InfoKey.EXPERT_ACTION] = expert.choose()
+        return info
+
+
+class SuggestingEngine(Engine):
+    """An engine that lists a few searches instead of the pattern that stands for all."""
+
+    __slots__ = ()
+
+    def admissible_commands(self) -> tuple[str, ...]:
+        """What would be executed now, sorted, as far as it is listed."""
+        if self.has_search_bar:
+            return tuple(sorted(f"search[{keywords}]" for keywords in suggested_searches(self.goal.instruction)))
+        return super().admissible_commands()
+
+
+class _Tasks:
+    """The goals of a split, and where each of them stands."""
+
+    def __init__(self, goals: Sequence[Goal]) -> None:
+        self.goals = goals
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {goal.goal_id: place for place, goal in enumerate(self.goals)}
+
+    def index(self, goal_id: str) -> int:
+        if isinstance(self.goals, BuiltinGoals):
+            return self.goals.place(goal_id)
+        if goal_id not in self._places:
+            raise UnknownNameError(f"no task {goal_id!r} among the {len(self.goals)} of this split")
+        return self._places[goal_id]
+
+
+# Opened once for all environments of the process; how many different shops are kept is bounded.
+
+
+@lru_cache(maxsize=8)
+def _open_catalogue(place: Path | None, difficulty: str, num_products: int | None) -> Catalogue:
+    if place is None:
+        return builtin_catalogue(difficulty, num_products)
+    return open_catalogue(place, num_products=num_products)
+
+
+@lru_cache(maxsize=8)
+def _open_shop(
+    place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str
+) -> Shop:
+    catalogue = _open_catalogue(place, difficulty, num_products)
+    return Shop(catalogue, BM25Index.build(catalogue.documents()), noun_function(nouns))
+
+
+@lru_cache(maxsize=16)
+def _open_tasks(
+    place: Path | None, split: str, difficulty: str, kind: str, num_products: int | None
+) -> _Tasks:
+    if place is None and kind == "human":
+        return _Tasks(BuiltinGoals(split, difficulty, num_products))
+    catalogue = _open_catalogue(place, difficulty, num_products)
+    goals = human_goals(catalogue) if kind == "human" else synthetic_goals(catalogue)
+    return _Tasks(official_split(goals, split))
+
+
+def _place(data: str | PathLike[str]) -> Path | None:
+    """Where the files are; ``None`` for the builtin shop."""
+    if data == "builtin":
+        return None
+    if data != "official":
+        return Path(data).expanduser()
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder:
+        raise DataNotFoundError(
+            f"data='official' looks for WebShop's files in the folder that ${DATA_VARIABLE} names, but it is not set: "
+            "it should hold items_shuffle.json, items_ins_v2.json and items_human_ins.json, or those of 1,000 products; "
+            "data='builtin' needs no files"
+        )
+    return Path(folder).expanduser()
+
+
+def make_vector_env(num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any) -> TextVectorEnv:
+    """Entry point of ``gym.make_vec``: ``num_envs`` environments stepped together in this process."""
+    return TextVectorEnv(partial(WebShopEnv, **kwargs), num_envs, max_episode_steps=max_episode_steps)

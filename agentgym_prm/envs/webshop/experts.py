@@ -34,15 +34,15 @@ NO_ANSWER: Final = ""
 
 STEPS: Final = 15
 """How many commands the shopper thinks it has."""
-_OPENED: Final = 3
-"""Most products that are opened before one is bought."""
-_ENOUGH: Final = 0.97
-"""Share of what is asked for from which on a product is bought at once."""
-_HOPE: Final = 0.3
-"""Share of what is asked for that may show only once a product is opened."""
+_IN_FEATURES: Final = 0.5
+"""How likely a word that neither title nor options of an opened product have stands on its features page."""
+_INSIDE: Final = 0.6
+"""How likely a word that the title lacks shows once a product is opened."""
 _OVER: Final = 0.3
 """What a price above the limit costs, as a share of what is asked for."""
-_FEATURES = "features"
+_RANK: Final = 0.002
+"""What one place further down in the results costs."""
+_FEATURES: Final = "features"
 
 
 class Shopper(ShopMemory):
@@ -61,53 +61,53 @@ class Shopper(ShopMemory):
         return f"click[{PREVIOUS}]"
 
     def _keywords(self) -> str:
-        candidates = self.suggestions or self.wish.searches
+        own = self.wish.searches
+        candidates = [each for each in own if each in self.suggestions or not self.suggestions]
+        candidates = candidates or sorted(self.suggestions, key=len, reverse=True)
         return next((each for each in candidates if each not in self.searches), candidates[0])
 
     def _from_results(self) -> str:
-        here = [offer for offer in self.listed if offer.asin]
-        if not here:
-            return f"click[{BACK}]"
         target = self._target()
-        if target in self.results:
-            return f"click[{target}]"
-        found = self.offers[target]
-        if found.search != len(self.searches):
-            return f"click[{max(here, key=self._promise).asin}]"
-        return f"click[{NEXT if found.page > self.number else PREVIOUS}]"
+        if target is None:
+            return f"click[{BACK}]"
+        if target.asin in self.results:
+            return f"click[{target.asin}]"
+        return f"click[{NEXT if target.page > self.number else PREVIOUS}]"
 
     def _from_item(self, offer: Offer) -> str:
         left = STEPS - self.turns
-        if left > 1 and self._target() != offer.asin:
-            return f"click[{PREVIOUS}]"
         missing = [value for name, value in picked(self.wish, offer).items() if self.chosen.get(name) != value]
-        if left > 4 + len(missing) and _FEATURES not in offer.details and self._worth(offer) < _ENOUGH:
-            return f"click[{_FEATURES}]"
+        if left > len(missing) + 3:
+            target = self._target()
+            if target is not None and target.asin != offer.asin:
+                return f"click[{PREVIOUS}]"
+            if self._hope(offer) > 0 and _FEATURES not in offer.details:
+                return f"click[{_FEATURES}]"
         if missing and left > 1:
             return f"click[{missing[0]}]"
         return f"click[{BUY}]"
 
-    def _target(self) -> str:
-        """The product to open next, or to buy if it is open: the best one, as far as it is known."""
-        opened = [offer for offer in self.offers.values() if offer.opened]
-        best = max(opened, key=self._worth, default=None)
-        if best and (self._worth(best) >= _ENOUGH or len(opened) >= _OPENED or self.turns + 6 > STEPS):
-            return best.asin
-        others = [self.offers[asin] for asin in self.results if not self.offers[asin].opened]
-        next_one = max(others, key=self._promise, default=None)
-        if best and (next_one is None or self._promise(next_one) + _HOPE <= self._worth(best)):
-            return best.asin
-        return next_one.asin if next_one else self.results[0]
-
-    def _promise(self, offer: Offer) -> float:
-        """What a product that was not opened is worth by title and price; earlier results win ties."""
-        return share(self.wish, offer.title) - _OVER * offer.over(self.wish.limit) - 0.001 * offer.rank
+    def _target(self) -> Offer | None:
+        """The product to open, to read, or to buy if nothing about it is left to be read; ``None`` without results."""
+        now = [offer for offer in self.offers.values() if offer.search == len(self.searches)]
+        known = [offer for offer in now if offer.opened]
+        if known and self.turns + 6 > STEPS:
+            return max(known, key=self._worth)
+        return max(now, key=lambda offer: self._worth(offer) + self._hope(offer), default=None)
 
     def _worth(self, offer: Offer) -> float:
-        """What a product that was opened is worth, with the options that would be picked."""
-        values = picked(self.wish, offer).values()
-        text = " ".join((offer.title, *values, *offer.details.values()))
-        return share(self.wish, text) - _OVER * offer.over(self.wish.limit)
+        """What a product is worth as far as it is known, with the options that would be picked; about 0 to 1."""
+        return share(self.wish, self._known(offer)) - _OVER * offer.over(self.wish.limit) - _RANK * offer.rank
+
+    def _hope(self, offer: Offer) -> float:
+        """How much of what it seems to lack may yet turn up."""
+        missing = 1 - share(self.wish, self._known(offer))
+        if not offer.opened:
+            return _INSIDE * missing
+        return 0 if _FEATURES in offer.details else _IN_FEATURES * missing
+
+    def _known(self, offer: Offer) -> str:
+        return " ".join((offer.title, *picked(self.wish, offer).values(), *offer.details.values()))
 
 
 def picked(wish: Wish, offer: Offer) -> dict[str, str]:

@@ -26,7 +26,9 @@ change of the tables or of the order of the draws changes the shop and must bump
 """
 
 import random
+import re
 import zlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import combinations, product as cartesian
@@ -158,6 +160,15 @@ class BuiltinGoals(Sequence[Goal]):
             raise IndexError(f"goal index must be in [0, {len(self)}), got {index}")
         repeat, position = divmod(index % len(self), len(self._numbers))
         return _goal(self._split, self._numbers[position], repeat, self._difficulty)
+
+    def place(self, goal_id: str) -> int:
+        """The index of the goal with this id; ``UnknownNameError`` if there is none."""
+        match = re.fullmatch(rf"builtin-{self._difficulty}/{self._split}/(\d+)/(\d+)", goal_id, re.ASCII)
+        number, repeat = map(int, match.groups()) if match else (-1, 0)
+        position = bisect_left(self._numbers, number)
+        if self._numbers[position : position + 1] != (number,) or repeat >= GOALS_PER_PRODUCT:
+            raise UnknownNameError(f"no task {goal_id!r} among the {len(self)} of split {self._split!r}")
+        return repeat * len(self._numbers) + position
 
 
 # --- drawing ---
@@ -376,7 +387,7 @@ def _goal(split: str, number: int, repeat: int, difficulty: str) -> Goal:
         price_upper=limit,
         options=tuple(options.values()),
         weight=1.0,
-        goal_id=f"builtin-{difficulty}/{split}/{own.asin}/{repeat}",
+        goal_id=f"builtin-{difficulty}/{split}/{number}/{repeat}",
     )
 
 

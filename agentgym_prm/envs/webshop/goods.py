@@ -108,7 +108,7 @@ _DEPARTMENTS: Final = (
         "electronics", ("Electronics", "Headphones & Audio"),
         ("noise cancelling", "water proof", "fast charging", "hands free", "stereo sound", "long lasting battery",
          "touch control", "built in microphone", "deep bass", "low latency"),
-        {"color": _COLORS, "connector": ("usb c", "micro usb", "lightning")},
+        {"color": _COLORS, "connector": ("usb c", "micro usb", "mini jack")},
         ("calls", "sport", "gaming", "commuting"),
         {"earbuds": ("in-ear headset", 15, 150), "headphones": ("over-ear headset", 20, 220),
          "bluetooth speaker": ("music box", 18, 180), "soundbar": ("tv speaker", 45, 300)},
