@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from agentgym_prm.envs.webshop.catalog import Product
 from agentgym_prm.envs.webshop.goals import Goal, human_goals, synthetic_goals
 from agentgym_prm.envs.webshop.reward import _matches_any, _processed, purchase_reward
@@ -215,11 +216,11 @@ def test_rewards_are_the_originals_to_the_last_bit(real, original):
         )
         assert bought.total == entry["total"], entry
         assert bought.parts == entry["parts"], entry
-        kinds.add(
-            (entry["kind"], bought.parts["r_type"], bought.parts["r_att"] > 0, bought.parts.get("r_option", -1) > 0)
-        )
-    # All factors but 0.5, with and without matches, occur for both kinds of goals.
-    assert {(kind, r_type, True, True) for kind in goals for r_type in (0.1, 1.0)} <= kinds, kinds
+        kinds.add((entry["kind"], bought.parts["r_type"]))
+        kinds.add((entry["kind"], bought.parts["r_att"] > 0, bought.parts.get("r_option", 0) > 0))
+    # All factors, and matches of all kinds, occur with both kinds of goals.
+    assert {(kind, r_type) for kind in goals for r_type in (0.0, 0.1, 0.5, 1.0)} <= kinds
+    assert {(kind, some, others) for kind in goals for some in (True, False) for others in (True, False)} <= kinds
 
 
 def test_a_swapped_product_is_noticed_by_the_comparison_with_the_original(real, original):
