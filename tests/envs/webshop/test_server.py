@@ -1,0 +1,174 @@
+import http.client
+import json
+import threading
+from contextlib import contextmanager
+from urllib.parse import urlencode
+
+import gymnasium as gym
+import pytest
+
+from agentgym_prm import ExpertAgent, collect
+from agentgym_prm.envs import WEBSHOP
+from agentgym_prm.envs.webshop.catalog import catalogue_of
+from agentgym_prm.envs.webshop.engine import Engine, Shop
+from agentgym_prm.envs.webshop.goals import Goal
+from agentgym_prm.envs.webshop.nouns import noun_function
+from agentgym_prm.envs.webshop.server import ShopServer, _framed
+from tests.envs.webshop.test_engine import product  # a product by its fields
+
+OPTIONS = {"difficulty": "small", "split": "test"}
+
+
+def make_env():
+    return gym.make(WEBSHOP, **OPTIONS)
+
+
+@contextmanager
+def serving(**settings):
+    server = ShopServer(make_env, **settings)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield Client(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Client:
+    """Follows redirections as a browser does."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def request(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Host": f"localhost:{self.port}"} | {name.title(): value for name, value in headers.items()}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer, text
+
+    def get(self, path):
+        answer, text = self.request("GET", path)
+        if answer.status == 303:
+            return self.get(answer.getheader("Location"))
+        assert answer.status == 200, text
+        return path, text
+
+    def send(self, path, command):
+        answer, text = self.request("POST", path, urlencode({"command": command}))
+        assert answer.status == 303, text
+        return self.get(answer.getheader("Location"))[1]
+
+
+def test_a_game_is_played_with_the_commands_of_agents_and_shows_the_engines_own_pages():
+    env = gym.make(WEBSHOP, expert="oracle", **OPTIONS)
+    _, info = env.reset(options={"task": 3})
+    with serving(task=3) as browser:
+        path, page = browser.get("/")
+        assert "task 3" in page and info["task"] in page
+        steps = 0
+        while not env.unwrapped.engine.done:
+            command = info["expert_action"]
+            *_, info = env.step(command)
+            page = browser.send(path, command)
+            steps += 1
+            assert f"step {steps} of 15" in page
+            body = env.unwrapped.engine.observe("html").partition("<body>")[2].partition("<script>")[0]
+            assert page.partition("</header>")[2].startswith(body)
+        assert '<b class="good">reward 1.00</b>' in page
+        assert "r_type 1.00" in page
+        assert 'data-mode="over"' in page
+        assert browser.send(path, "search[more]") == page
+    env.close()
+
+
+def test_what_does_nothing_says_so_and_the_cap_ends_the_game():
+    with serving() as browser:
+        path, _ = browser.get("/task/0")
+        page = browser.send(path, "click[<b>nowhere</b>]")
+        assert "<code>click[&lt;b&gt;nowhere&lt;/b&gt;]</code> did nothing" in page
+        for _ in range(14):
+            page = browser.send(path, "click[nowhere]")
+        assert "no steps left" in page and 'data-mode="over"' in page
+
+
+def test_players_do_not_disturb_each_other():
+    with serving() as browser:
+        first, _ = browser.get("/task/0")
+        second, page = browser.get("/task/0")
+        browser.send(first, "search[shirt]")
+        assert browser.get(second)[1] == page
+
+
+def test_a_recorded_episode_is_watched_step_by_step():
+    envs = gym.make_vec(WEBSHOP, num_envs=1, expert="oracle", **OPTIONS)
+    (episode,) = collect(ExpertAgent("oracle"), envs, [5])
+    envs.close()
+    with serving(trajectories=[episode]) as browser:
+        _, page = browser.get("/")
+        assert episode.task in page and 'href="/trajectory/0/step/0"' in page
+        for turn, step in enumerate(episode.steps):
+            _, page = browser.get(f"/trajectory/0/step/{turn}")
+            assert f"then <code>{step.action.command}</code>" in page
+            assert "answers otherwise" not in page
+        _, page = browser.get(f"/trajectory/0/step/{len(episode.steps)}")
+        assert "reward 1.00" in page
+        assert browser.request("GET", "/trajectory/0/step/99")[0].status == 404
+
+
+def test_a_recording_of_another_shop_is_noticed():
+    envs = gym.make_vec(WEBSHOP, num_envs=1, expert="oracle", **OPTIONS)
+    (episode,) = collect(ExpertAgent("oracle"), envs, [5])
+    envs.close()
+    other = type(episode).from_json(json.loads(json.dumps(episode.to_json()).replace("[button]", "[knob]")))
+    with serving(trajectories=[other]) as browser:
+        assert "answers otherwise than when this was recorded" in browser.get("/trajectory/0/step/1")[1]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/task/-1", "/task/1e3", "/task/999999", "/session/unknown", "/../etc"])
+def test_there_is_nothing_elsewhere(path):
+    with serving() as browser:
+        assert browser.request("GET", path)[0].status == 404
+
+
+def test_other_sites_and_other_names_are_refused():
+    with serving() as browser:
+        path, page = browser.get("/")
+        body = urlencode({"command": "search[shirt]"})
+        assert browser.request("POST", path, body, origin="http://elsewhere.example")[0].status == 403
+        assert browser.request("GET", path, host="elsewhere.example")[0].status == 403
+        assert browser.request("POST", path, "command=" + "a" * 70_000)[0].status == 413
+        assert browser.request("POST", path, "nothing=1")[0].status == 404
+        assert browser.get(path)[1] == page
+
+
+def test_a_products_text_stays_text():
+    hostile = "<script>alert(1)</script></head><body onload=alert(2)>\"'"
+    bought = product(title=hostile, description=hostile, options={"size": (hostile.lower(),)}, image='x" onerror="a')
+    catalogue = catalogue_of([bought], "hostile")
+
+    class Everything:
+        def search(self, query, k):
+            return [0]
+
+    engine = Engine(Shop(catalogue, Everything(), noun_function("rule")))
+    goal = Goal(bought.asin, "c", "q", "n", "p", hostile, ("a",), 10.0, (), 1.0, "goal")
+    engine.reset(goal, "0")
+    for command in ("search[x]", f"click[{bought.asin.lower()}]", "click[description]", "click[< prev]"):
+        engine.step(command)
+        assert engine.valid
+        page = _framed(engine, ["told"], mode="play", next=hostile)
+        assert page.count("<script") == 1 and page.count("<body") == 1 and page.count("</head>") == 1
+        assert "onerror" not in page.replace("&#34; onerror=&#34;", "")
+
+
+def test_every_answer_forbids_scripts_of_others():
+    with serving() as browser:
+        for path in ("/", "/shop.js", "/shop.css", "/nowhere"):
+            answer, _ = browser.request("GET", path)
+            if answer.status != 303:
+                assert "script-src 'self'" in answer.getheader("Content-Security-Policy")
