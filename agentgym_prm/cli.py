@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,24 +17,18 @@ import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
-from agentgym_prm.agents import Agent, ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent
+from agentgym_prm.agents import Agent, ExpertAgent, HumanAgent, RandomAgent
 from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
 from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
+from agentgym_prm.families import PRIVILEGED, TEXT_EXPERTS, Family, family_of, parse_arguments
 from agentgym_prm.rollout import stream
 from agentgym_prm.types import Action, History
 
 _DESCRIPTION = "Text environments for LLM agents: play, collect, evaluate. Each command has a --help of its own."
-AGENTS: dict[str, Callable[[int], Agent]] = {
-    "random": RandomAgent,
-    "handcoded": lambda seed: HandcodedAgent(),
-    "planner": lambda seed: ExpertAgent("planner"),
-    "walkthrough": lambda seed: ExpertAgent("walkthrough"),
-}
-ENV_EXPERTS = ("planner", "walkthrough")
-"""Agents that need the environment's own expert, which knows the full state."""
-_EXPERT = "handcoded"
+AGENTS = ("random", *TEXT_EXPERTS, *PRIVILEGED)
+"""Agents that are no models."""
 _TRAINING = {
     "pipeline": "Train a policy and a process reward model and judge both: all stages in one folder.",
     "sft": "Imitate demonstrations.",
@@ -54,17 +48,25 @@ class Games:
     env: str = ALFWORLD
     """Registered id of the environment."""
     data: str = "builtin"
-    """'builtin' (no download), 'official' (below $ALFWORLD_DATA), or a path to a game file, packed list or folder."""
-    split: str = "valid_unseen"
-    """train, valid_seen or valid_unseen."""
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA or $WEBSHOP_DATA), or a path to files."""
+    split: str | None = None
+    """train, valid_seen or valid_unseen (households), train, valid or test (shops); by default the last, which judges,
+    and for rollout the first."""
     difficulty: str = "full"
-    """Size of builtin games: small (a few receptacles) or full (as large as the benchmark's)."""
+    """Size of builtin games: small (for tiny models) or full (as large as the benchmark's)."""
     engine: str = "native"
-    """'native', or 'textworld' for the original engine (extra [alfworld])."""
+    """ALFWorld: 'native', or 'textworld' for the original engine (extra [alfworld])."""
     put_grammar: str | None = None
-    """List puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    """ALFWorld: list puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    env_args: tuple[str, ...] = ()
+    """Further arguments of the environment, NAME=VALUE each."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, WebShop: 15)."""
+
+    @property
+    def family(self) -> Family:
+        """What is known of the environment."""
+        return family_of(self.env)
 
     def checked_env(self) -> str:
         """The environment's id, known to be registered."""
@@ -76,20 +78,40 @@ class Games:
 
     def kwargs(self, agent: str = "") -> dict[str, Any]:
         """Arguments for ``gym.make_vec``; ``agent`` may need an expert in the environment."""
-        kwargs: dict[str, Any] = {}
-        if self.env == ALFWORLD:
-            kwargs = {name: getattr(self, name) for name in ("data", "split", "difficulty", "engine", "put_grammar")}
-            if agent in ENV_EXPERTS:
-                kwargs["expert"] = agent
+        family = self.family
+        kwargs = {name: getattr(self, name) for name in family.settings}
+        if "split" in kwargs:
+            kwargs["split"] = self.split or family.splits.test
+        if agent in family.privileged:
+            kwargs["expert"] = agent
+        kwargs |= parse_arguments(self.env_args)
         if self.max_episode_steps is not None:
             _at_least_one(max_episode_steps=self.max_episode_steps)
             kwargs["max_episode_steps"] = self.max_episode_steps
         return kwargs
 
+    def agent(self, name: str, seed: int = 0) -> Agent:
+        """The agent called ``name`` that is no model; ``expert`` is short for the one that reads the texts.
+
+        Raises:
+            UnknownNameError: There is none.
+            UsageError: It plays another environment.
+        """
+        self.checked_env()
+        family = self.family
+        if name not in (*AGENTS, "expert"):
+            raise UnknownNameError.of("agent", name, [*AGENTS, "expert"])
+        if name == "random":
+            return RandomAgent(seed)
+        if name in family.privileged:
+            return ExpertAgent(name)
+        if name in ("expert", family.text_expert) and family.make_text_expert is not None:
+            return family.make_text_expert()
+        known = [*filter(None, [family.text_expert]), *family.privileged, "random"]
+        raise UsageError(f"the agent {name!r} does not play {self.env}: take {', '.join(known)}, or a model")
+
     def make(self, num_envs: int, agent: str) -> gym.vector.VectorEnv[Any, Any, Any]:
         """The environments that ``agent`` plays in."""
-        if self.checked_env() != ALFWORLD and agent in ("expert", "handcoded", *ENV_EXPERTS):
-            raise UsageError(f"the agent {agent!r} plays household games only, not {self.env}: take random, or a model")
         try:
             return make_envs(self.checked_env(), num_envs, **self.kwargs(agent))
         except (ImportError, TypeError, ValueError) as error:
@@ -112,24 +134,24 @@ class Model:
     scorer: str | None = None
     """Folder of a reward model, random or likelihood."""
 
-    def agent(self, name: str, seed: int) -> Agent:
+    def agent(self, name: str, games: Games, seed: int) -> Agent:
         """The agent that ``name`` stands for: one of ``AGENTS``, or a model."""
         _at_least_one(best_of=self.best_of)
         if (self.best_of > 1) != (self.scorer is not None):
             raise UsageError("--best-of and --scorer go together: N candidates, and who chooses among them")
         if self.best_of > 1 and self.temperature == 0:
             raise UsageError("--temperature 0 proposes one command N times: Best-of-N needs a temperature above 0")
-        agent = self._generator(name, seed)
+        agent = self._generator(name, games, seed)
         if self.scorer is None:
             return agent
         from agentgym_prm.training_cli import best_of
 
         return best_of(agent, self.best_of, self.scorer, seed)
 
-    def _generator(self, name: str, seed: int) -> Agent:
+    def _generator(self, name: str, games: Games, seed: int) -> Agent:
         # A name without a slash that is no folder is a slip of the pen, not a model on the hub.
         if name in (*AGENTS, "expert") or ("/" not in name and not Path(name).is_dir()):
-            return make_agent(name, seed)
+            return games.agent(name, seed)
         from agentgym_prm.stages.config import PolicyConfig
         from agentgym_prm.training_cli import model_agent
 
@@ -145,14 +167,6 @@ FlatModel = Annotated[Model, tyro.conf.OmitArgPrefixes]
 FlatGames = Annotated[Games, tyro.conf.OmitArgPrefixes]  # its fields are flags of their own, without a prefix
 
 
-def make_agent(name: str, seed: int = 0) -> Agent:
-    """The agent called ``name``; ``expert`` is short for the one that acts from text alone."""
-    name = _EXPERT if name == "expert" else name
-    if name not in AGENTS:
-        raise UnknownNameError.of("agent", name, [*AGENTS, "expert"])
-    return AGENTS[name](seed)
-
-
 def play(
     games: FlatGames = Games(),
     agent: str = "human",
@@ -165,17 +179,17 @@ def play(
 
     Args:
         games: Which games.
-        agent: human, expert, handcoded, planner, walkthrough or random.
+        agent: human, random, expert (which acts from the texts alone), or an expert of the environment: handcoded,
+            planner or walkthrough (households), shopper or oracle (shops).
         task: Number of the game within its split, from 0.
         delay: Pause before each of a watched agent's commands, in seconds.
     """
-    name = _EXPERT if agent == "expert" else agent
-    if name not in (*AGENTS, "human"):
-        raise UnknownNameError.of("agent", name, ["human", "expert", *AGENTS])
-    player: Agent = HumanAgent(_ask) if name == "human" else _Watched(make_agent(name), delay)
+    if agent not in (*AGENTS, "expert", "human"):
+        raise UnknownNameError.of("agent", agent, ["human", "expert", *AGENTS])
+    player: Agent = HumanAgent(_ask) if agent == "human" else _Watched(games.agent(agent), delay)
     if delay < 0:
         raise UsageError(f"--delay must be at least 0 seconds, got {delay}")
-    envs = games.make(1, name)
+    envs = games.make(1, player.name)
     num_tasks = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
     if not 0 <= task < num_tasks:
         raise UsageError(f"--task must be in [0, {num_tasks}), got {task}")
@@ -187,9 +201,9 @@ def play(
     finally:
         envs.close()
     print(f"\n{trajectory.final_observation}\n")
-    won = trajectory.outcome > 0
-    print(f"{'won' if won else 'not won'} in {len(trajectory.steps)} steps")
-    return 0 if won else 1
+    reward = "" if trajectory.outcome in (0.0, 1.0) else f", reward {trajectory.outcome:.2f}"
+    print(f"{'won' if trajectory.won else 'not won'} in {len(trajectory.steps)} steps{reward}")
+    return 0 if trajectory.won else 1
 
 
 def _ask(history: History) -> str:
@@ -218,7 +232,7 @@ class _Watched(Agent):
 
 
 def rollout(
-    games: FlatGames = Games(split="train"),
+    games: FlatGames = Games(),
     agent: str = "random",
     episodes: int = 100,
     repeats: int = 1,
@@ -234,7 +248,7 @@ def rollout(
 
     Args:
         games: Which games.
-        agent: random, expert, handcoded, planner, walkthrough, or a model: a folder, or a name on the hub.
+        agent: random, expert, an expert by its name (see play), or a model: a folder, or a name on the hub.
         episodes: How many games, from first_seed on.
         repeats: Rollouts of each game.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
@@ -249,7 +263,8 @@ def rollout(
     _not_negative(first_seed=first_seed)
     if not 0 <= noise <= 1:
         raise UsageError(f"--noise must be in [0, 1], got {noise}")
-    player = model.agent(agent, seed)
+    games = games if games.split else replace(games, split=games.family.splits.train)
+    player = model.agent(agent, games, seed)
     name = player.name
     seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
     folder = _run_dir(run_dir, f"rollout-{name}", resume)
@@ -263,7 +278,7 @@ def rollout(
         path = folder / "trajectories.jsonl"
         steps = won = count = 0
         for trajectory in stream(player, envs, seeds, path=path, resume=resume, progress=True):
-            count, steps, won = count + 1, steps + len(trajectory.steps), won + (trajectory.outcome > 0)
+            count, steps, won = count + 1, steps + len(trajectory.steps), won + trajectory.won
     finally:
         envs.close()
     print(f"{count} new episodes, {steps} steps, {won} won -> {path}")
@@ -287,7 +302,7 @@ def eval_agents(
 
     Args:
         games: Which games.
-        agent: One or more of random, expert, handcoded, planner, walkthrough, or models: folders, names on the hub.
+        agent: One or more of random, expert, an expert by its name, or models: folders, names on the hub.
         episodes: How many games; by default every game of the split once.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
         seed: Seed of the agents' own randomness.
@@ -298,8 +313,8 @@ def eval_agents(
     """
     _at_least_one(num_envs=num_envs, episodes=1 if episodes is None else episodes)
     _not_negative(first_seed=first_seed)
-    _known_names(agent)
-    named = {player.name: (name, player) for name, player in ((name, model.agent(name, seed)) for name in agent)}
+    _known_names(agent, games)
+    named = {player.name: (name, player) for name, player in ((name, model.agent(name, games, seed)) for name in agent)}
     players = [player for _, player in named.values()]
     for player in players:
         games.make(1, player.name).close()  # whatever is wrong with the games shows before anything is written
@@ -349,11 +364,11 @@ def _model_settings(name: str, model: Model) -> dict[str, Any]:
     return {"model": name, **model.settings()}
 
 
-def _known_names(names: Sequence[str]) -> None:
+def _known_names(names: Sequence[str], games: Games) -> None:
     """Refuse a wrong name before the models of the others are loaded."""
     for name in names:
         if "/" not in name and not Path(name).is_dir():
-            make_agent(name)
+            games.agent(name)
 
 
 def report(run_dir: Path, /, out: Path | None = None) -> int:

@@ -49,7 +49,7 @@ class EpisodeResult:
         """Read off a finished trajectory. ``grounding`` is the share of its commands that were executed."""
         steps = trajectory.steps
         last = steps[-1].info
-        won = bool(last.get(InfoKey.WON, trajectory.outcome > 0))
+        won = trajectory.won
         valid = [bool(step.info.get(InfoKey.VALID_ACTION, True)) for step in steps]
         return cls(
             task_type=trajectory.task_type,

@@ -43,7 +43,9 @@ from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.draws import mix
+from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.evaluate import EvalReport, PairedDifference, summarise
+from agentgym_prm.families import family_of
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.report import write_report
 from agentgym_prm.rewards.specification import RewardSpecification
@@ -137,16 +139,25 @@ class PipelineConfig:
     """How both are judged."""
 
     @classmethod
-    def of(cls, model: str) -> "PipelineConfig":
-        """The defaults for a model: those above for ``"tiny"``; for a pretrained one it writes REASON and ACTION, the
-        reward model has a scalar head, and learning rates are the paper's.
+    def of(cls, model: str, env: str = ALFWORLD) -> "PipelineConfig":
+        """The defaults for a model and an environment.
+
+        For ``"tiny"`` those above, with the environment's splits, prompt and experts; a pretrained model writes REASON
+        and ACTION, the reward model has a scalar head, and learning rates are the paper's.
         """
+        family, games = family_of(env), GamesConfig.of(env)
+        development = DevelopmentConfig(split=family.splits.development)
+        demonstrations = DemonstrationsConfig(expert=family.text_expert)
         if model == TINY:
-            return cls()
+            policy = PolicyConfig(prompt=family.prompt)
+            return cls(games=games, development=development, demonstrations=demonstrations, policy=policy)
         precision = "bfloat16" if torch.cuda.is_available() else "float32"
         return cls(
             # Weights in float32: in bfloat16 steps of these sizes are mostly rounded away.
             model=ModelConfig(model=model, dtype="float32"),
+            games=games,
+            development=development,
+            demonstrations=demonstrations,
             policy=PolicyConfig(prompt="reason_action", mode="generate"),
             sft=SFTConfig(precision=precision),
             head="scalar",

@@ -16,6 +16,7 @@ from agentgym_prm.algos.processes import Processes
 from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.algos.sft import SFTConfig
 from agentgym_prm.algos.tracking import TRACKERS
+from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, check_folder
 from agentgym_prm.pipeline import PipelineConfig, run_pipeline
@@ -40,10 +41,11 @@ _ALGORITHM: Final = "grpo"
 
 
 def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
-    """The commands; defaults are those of the model, and of the algorithm, that the arguments name."""
+    """The commands; defaults are those of the model, environment and algorithm that the arguments name."""
     model = _named("--model", arguments) or TINY
     tiny = is_tiny(model_folder(model))
-    defaults = PipelineConfig.of(TINY if tiny else model)
+    env = _named("--env", arguments) or _named("--games.env", arguments) or ALFWORLD
+    defaults = PipelineConfig.of(TINY if tiny else model, env)
     return {
         "pipeline": _pipeline_command(defaults),
         "sft": _sft_command(defaults),
@@ -88,7 +90,7 @@ def _sft_command(defaults: PipelineConfig) -> Callable[..., int]:
         sft: SFTConfig = defaults.sft,
         policy: PolicyConfig = defaults.policy,
         tiny: TinyConfig = TinyConfig(),
-        games: GamesConfig = GamesConfig(),
+        games: GamesConfig = defaults.games,
         vocabulary_games: int = 200,
         seed: int = 0,
     ) -> int:
@@ -132,7 +134,7 @@ def _targets_command(defaults: PipelineConfig) -> Callable[..., int]:
         rollouts: Path,
         run_dir: Path,
         targets: Annotated[TargetsConfig, arg(name="")] = TargetsConfig(),
-        games: GamesConfig = GamesConfig(),
+        games: GamesConfig = defaults.games,
         demonstrations: Path | None = None,
         model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
         policy: PolicyConfig = defaults.policy,
@@ -265,10 +267,10 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
         run_dir: Path,
         model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
         reward: tuple[str, ...] = (),
-        games: GamesConfig = GamesConfig(),
+        games: GamesConfig = defaults.games,
         policy: PolicyConfig = defaults.policy,
         train: Any = preset,
-        development: DevelopmentConfig = DevelopmentConfig(),
+        development: DevelopmentConfig = defaults.development,
         trajectories: Path | None = None,
         training_cap: int | None = None,
         tracker: str | None = None,

@@ -187,6 +187,11 @@ class Trajectory:
         """Sum of the environment's own rewards."""
         return sum(step.outcome_reward for step in self.steps)
 
+    @property
+    def won(self) -> bool:
+        """Whether the goal holds at the end; where the environment does not say, whether there was any reward."""
+        return bool(self.steps[-1].info.get(InfoKey.WON, self.outcome > 0)) if self.steps else False
+
     def history(self, turn: int) -> History:
         """What the agent knew when it chose ``steps[turn].action``; an expert's advice is not kept.
 

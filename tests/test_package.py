@@ -63,13 +63,13 @@ def test_public_names_are_sorted_and_pinned():
 def test_layers_import_only_downwards():
     """One way only: types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos.
 
-    Above these: stages ← pipeline ← training_cli ← cli.
+    Above these: families ← stages ← pipeline ← training_cli ← cli.
 
     Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent. A report knows only
     what runs leave on disk; its charts know nothing of the package.
     """
     package = Path(agentgym_prm.__file__).parent
-    top = ("stages", "pipeline", "training_cli", "cli", "testing")
+    top = ("families", "stages", "pipeline", "training_cli", "cli", "testing")
     late = ("rollout", "evaluate", "report", "charts", "algos", *top)
     forbidden = {
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
@@ -90,6 +90,7 @@ def test_layers_import_only_downwards():
         "charts.py": ("types", "draws", "transcript", "models", "envs", "agents", "rewards", "store", *late),
         "report.py": ("transcript", "models", "envs", "agents", "rewards", "rollout", "algos", *top),
         "algos": ("report", *top),
+        "families.py": ("transcript", "models", "rewards", *(name for name in late if name != "families")),
         "stages": ("report", "charts", "pipeline", "training_cli", "cli", "testing"),
         "pipeline.py": ("training_cli", "cli", "testing"),
         "training_cli.py": ("testing",),

@@ -516,7 +516,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> Metrics:
         for name, reward in step.info.get("reward_terms", {}).items():
             terms[f"reward/{name}"] = terms.get(f"reward/{name}", 0.0) + reward / count
     return {
-        "rollout/success_rate": sum(_won(trajectory) for trajectory in trajectories) / count,
+        "rollout/success_rate": sum(trajectory.won for trajectory in trajectories) / count,
         "rollout/mean_steps": len(steps) / count,
         "rollout/grounding": sum(valid) / len(steps),
         **terms,
@@ -533,9 +533,6 @@ def evaluation_metrics(report: EvalReport) -> Metrics:
         "eval/success_low": overall.success_low,
         "eval/success_high": overall.success_high,
         "eval/mean_steps": overall.mean_steps,
+        "eval/score": overall.mean_score,
         **{f"eval/{name}": value for name, value in report.scores.items()},
     }
-
-
-def _won(trajectory: Trajectory) -> bool:
-    return bool(trajectory.steps[-1].info.get(InfoKey.WON, trajectory.outcome > 0))

@@ -92,6 +92,14 @@ class CloneableEngine(Protocol):
     def won(self) -> bool:
         """Whether the goal holds."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the task ended, won or not."""
+
+    @property
+    def outcome(self) -> float:
+        """The environment's own reward so far, in [0, 1]."""
+
     def step(self, command: str) -> str:
         """Execute ``command`` and return the feedback."""
 

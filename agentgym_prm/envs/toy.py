@@ -136,6 +136,16 @@ class ToyEngine:
         """Whether the goal holds."""
         return self.state.won
 
+    @property
+    def done(self) -> bool:
+        """Whether the task ended: only winning does that."""
+        return self.won
+
+    @property
+    def outcome(self) -> float:
+        """1.0 if the goal holds, else 0.0."""
+        return float(self.won)
+
     def admissible_commands(self) -> tuple[str, ...]:
         """Every command that would be executed now, sorted."""
         return _admissible(self.state)

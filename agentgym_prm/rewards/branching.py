@@ -7,8 +7,8 @@ All continuations of all states run side by side, so an agent sees large batches
 drawn from the seed, the history, the command and the continuation's number: a sampling agent that draws from the
 episode plays the same continuations again, whatever else is estimated in the same call and however it is batched.
 
-Not in here: common random numbers between actions, and any value function at the cut-off; a continuation that the cap
-ends is a failure.
+The return of a continuation is its outcome, in [0, 1], discounted by the step at which the task ended. Not in here:
+common random numbers between actions, and any value function at the cut-off; what the cap ends has outcome 0.
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def branch_q(
     """Estimate Q of commands under a policy by playing each to the end ``n`` times.
 
     Args:
-        branches: States and the commands to try there. No game may be won already.
+        branches: States and the commands to try there. No game may have ended already.
         agent: Plays on after the command. It has to act randomly by episode (or be deterministic).
         n: Continuations of each command, at least 1.
         max_episode_steps: Cap on the whole episode, steps before the branch included.
@@ -82,17 +82,18 @@ def branch_q(
         batch_size: Continuations that run side by side; changes the speed, not the result.
 
     Raises:
-        ValueError: A game is won or at the cap already, or an argument is out of range.
+        ValueError: A game has ended or is at the cap already, or an argument is out of range.
     """
     check_gamma(gamma)
     if n < 1 or batch_size < 1:
         raise ValueError(f"n and batch_size must be at least 1, got {n} and {batch_size}")
     for branch in branches:
-        if branch.engine.won:
-            raise ValueError(f"the game {branch.history.task_id!r} is won already: there is nothing to estimate")
+        if branch.engine.done:
+            raise ValueError(f"the game {branch.history.task_id!r} has ended already: there is nothing to estimate")
         if len(branch.history.steps) >= max_episode_steps:
             raise ValueError(f"{len(branch.history.steps)} steps leave none of max_episode_steps={max_episode_steps}")
     lengths = [np.zeros((len(branch.commands), n), dtype=np.int64) for branch in branches]
+    outcomes = [np.zeros((len(branch.commands), n)) for branch in branches]
     wins = [np.zeros((len(branch.commands), n), dtype=np.bool_) for branch in branches]
     waiting = _continuations(branches, n, seed)
     running: list[_Continuation] = []
@@ -106,16 +107,18 @@ def branch_q(
         for continuation in running:
             continuation.advance(continuation.first or next(chosen))
             steps = len(continuation.history.steps)
-            if continuation.engine.won or steps >= max_episode_steps:
+            engine = continuation.engine
+            if engine.done or steps >= max_episode_steps:
                 number, command, repeat = continuation.place
-                wins[number][command, repeat] = continuation.engine.won
+                outcomes[number][command, repeat] = engine.outcome if engine.done else 0.0
+                wins[number][command, repeat] = engine.won
                 lengths[number][command, repeat] = steps - len(branches[number].history.steps)
             else:
                 unfinished.append(continuation)
         running = unfinished
     return [
-        _estimates(branch.commands, won_N_R, length_N_R, gamma, signed=signed)
-        for branch, won_N_R, length_N_R in zip(branches, wins, lengths, strict=True)
+        _estimates(branch.commands, outcome_N_R, won_N_R, length_N_R, gamma, signed=signed)
+        for branch, outcome_N_R, won_N_R, length_N_R in zip(branches, outcomes, wins, lengths, strict=True)
     ]
 
 
@@ -142,9 +145,10 @@ class _Continuation:
         """Give one command and let the history grow by it."""
         before, self.first = self.history, None
         observation = self.engine.step(action.command)
-        won = self.engine.won
-        info = {InfoKey.WON: won, InfoKey.VALID_ACTION: self.engine.valid}
-        step = Step(before.observation, before.admissible_commands, action, float(won), terminated=won, info=info)
+        done = self.engine.done
+        outcome = self.engine.outcome if done else 0.0
+        info = {InfoKey.WON: self.engine.won, InfoKey.VALID_ACTION: self.engine.valid}
+        step = Step(before.observation, before.admissible_commands, action, outcome, terminated=done, info=info)
         self.history = before.after(step, observation, {InfoKey.ADMISSIBLE_COMMANDS: self.engine.admissible_commands()})
 
 
@@ -160,6 +164,7 @@ def _continuations(branches: Sequence[Branch], n: int, seed: int) -> Iterator[_C
 
 def _estimates(
     commands: tuple[str, ...],
+    outcome_N_R: NDArray[np.float64],
     won_N_R: NDArray[np.bool_],
     length_N_R: NDArray[np.int64],
     gamma: float,
@@ -167,8 +172,8 @@ def _estimates(
     signed: bool,
 ) -> BranchEstimates:
     discount_N_R = gamma ** (length_N_R - 1.0)
-    # Signed returns are +-discount; on the scale [0, 1] that is (1 +- discount) / 2.
-    return_N_R = (1 + np.where(won_N_R, 1, -1) * discount_N_R) / 2 if signed else won_N_R * discount_N_R
+    # Signed, an outcome is 2 * outcome - 1, and its discounted value is mapped back to [0, 1].
+    return_N_R = (1 + (2 * outcome_N_R - 1) * discount_N_R) / 2 if signed else outcome_N_R * discount_N_R
     count = won_N_R.shape[1]
     spread_N = return_N_R.std(axis=1, ddof=1) if count > 1 else np.full(len(commands), np.nan)
     return BranchEstimates(commands, return_N_R.mean(axis=1), spread_N / count**0.5, won_N_R.sum(axis=1), count)

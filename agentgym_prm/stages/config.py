@@ -11,11 +11,12 @@ from agentgym_prm.agents.local import MODES
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import UnknownNameError, UsageError
 from agentgym_prm.evaluate import make_envs
+from agentgym_prm.families import Family, family_of, parse_arguments
 from agentgym_prm.models import ModelConfig
 from agentgym_prm.rewards.targets import GAMMA, check_gamma
 
 KINDS: Final = ("branching", "monte_carlo")
-COMPLETERS: Final = ("policy", "handcoded", "random")
+COMPLETERS: Final = ("policy", "expert", "random")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +26,39 @@ class GamesConfig:
     env: Annotated[str, arg(aliases=["--env"])] = ALFWORLD
     """Registered id of the environment."""
     data: str = "builtin"
-    """'builtin' (no download), 'official' (below $ALFWORLD_DATA), or a path; ALFWorld only."""
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA or $WEBSHOP_DATA), or a path."""
     difficulty: str = "small"
-    """Size of builtin games: small (a few receptacles) or full (as large as the benchmark's)."""
+    """Size of builtin games: small (for tiny models) or full (as large as the benchmark's)."""
     put_grammar: str | None = None
-    """List puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    """ALFWorld: list puts as 'move' (move X to Y) or 'put' (put X in/on Y); by default as the game file does."""
+    env_args: tuple[str, ...] = ()
+    """Further arguments of the environment, NAME=VALUE each."""
     train_split: str = "train"
     """Split of demonstrations, rollouts and targets."""
     eval_split: str = "valid_unseen"
     """Split of the evaluation."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, WebShop: 15)."""
     num_envs: int = 32
     """Games stepped together; changes the speed only."""
+
+    @classmethod
+    def of(cls, env: str) -> "GamesConfig":
+        """The defaults for an environment."""
+        splits = family_of(env).splits
+        return cls(env=env, train_split=splits.train, eval_split=splits.test)
 
     def __post_init__(self) -> None:
         _at_least(1, self, "num_envs", *(["max_episode_steps"] if self.max_episode_steps is not None else []))
         if ":" not in self.env and self.env not in gym.registry:
             known = [name for name in gym.registry if name.startswith("agentgym_prm/")]
             raise UnknownNameError.of("environment", self.env, known)
+        parse_arguments(self.env_args)
+
+    @property
+    def family(self) -> Family:
+        """What is known of the environment."""
+        return family_of(self.env)
 
     @property
     def cap(self) -> int:
@@ -54,12 +69,13 @@ class GamesConfig:
         return cap
 
     def kwargs(self, split: str, max_episode_steps: int | None = None) -> dict[str, Any]:
-        """Arguments of the environment."""
-        kwargs: dict[str, Any] = {"max_episode_steps": max_episode_steps or self.cap}
-        if self.env == ALFWORLD:
-            kwargs |= {"split": split, "data": self.data, "difficulty": self.difficulty}
-            kwargs["put_grammar"] = self.put_grammar
-        return kwargs
+        """Arguments of the environment; a cap of its own for these games, at most that of all."""
+        settings = {"split": split, "data": self.data, "difficulty": self.difficulty, "put_grammar": self.put_grammar}
+        return {
+            "max_episode_steps": min(max_episode_steps or self.cap, self.cap),
+            **{name: value for name, value in settings.items() if name in self.family.settings},
+            **parse_arguments(self.env_args),
+        }
 
     def size(self, split: str) -> int:
         """How many games a split has; shows early what is wrong with them."""
@@ -80,7 +96,8 @@ class PolicyConfig:
     """What the policy is shown, and how it acts."""
 
     prompt: str = "brief"
-    """Name or file of the prompt: brief or memory suit tiny models, reason_action pretrained chat models."""
+    """Name or file of the prompt: brief and memory (households) and shop suit tiny models, reason_action and the
+    thought_action of the environment pretrained chat models."""
     mode: str = "choose"
     """choose among the admissible commands, or generate freely."""
     temperature: float = 1.0
@@ -121,7 +138,8 @@ class DemonstrationsConfig:
     games: int = 100
     """Training games that the expert plays."""
     expert: str = "handcoded"
-    """Expert of the environment; the toy environment has its exact solution instead."""
+    """Expert of the environment: handcoded or planner (households), shopper or oracle (shops); the toy environment has
+    its exact solution instead."""
     noise: float = 0.25
     """Share of turns at which a random command is executed, and not imitated."""
 
@@ -140,7 +158,7 @@ class RolloutConfig:
     repeats: int = 1
     """Rollouts of each."""
     max_episode_steps: int | None = 25
-    """Step cap of these rollouts; None for that of the games."""
+    """Step cap of these rollouts, at most that of the games."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "games", "repeats", *(["max_episode_steps"] if self.max_episode_steps is not None else []))
@@ -159,8 +177,9 @@ class TargetsConfig:
     where they are held out, figures of the reward model flatter it."""
     max_commands: int | None = None
     """Most commands tried at a state, drawn at random, the one taken among them; None for all."""
-    completer: str = "handcoded"
-    """Who plays on: policy, or a prover (arXiv:2410.08146) that reads the text: handcoded, random."""
+    completer: str = "expert"
+    """Who plays on: policy, or a prover (arXiv:2410.08146) that acts from the texts alone: expert (ALFWorld's handcoded
+    agent, WebShop's shopper), random."""
     n: int = 1
     """Continuations of each command; one is enough for a completer that draws nothing."""
     gamma: float = GAMMA

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
-from agentgym_prm.agents.scripted import HandcodedAgent, RandomAgent
+from agentgym_prm.agents.scripted import RandomAgent
 from agentgym_prm.envs import ALFWORLD, TOY
 from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import EvalReport, PairedDifference, evaluate, paired_difference
@@ -55,7 +55,7 @@ class EvalConfig:
     control_n: int = 8
     """Candidates a turn of the controls (random, likelihood, oracle) and of the gates."""
     baselines: bool = True
-    """Also judge the random agent and, in ALFWorld, the handcoded expert."""
+    """Also judge the random agent and the expert that reads texts, where the environment has one."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.control_n < 2 or any(n < 2 for n in self.best_of):
@@ -162,8 +162,8 @@ def contestants(
         agents[f"best_of_{n}_oracle"] = best_of(n, lambda: oracle(games))
     if config.baselines:
         agents["random"] = lambda: RandomAgent(seed)
-        if games.env == ALFWORLD:
-            agents["handcoded"] = HandcodedAgent
+        if games.family.make_text_expert is not None:
+            agents[games.family.text_expert] = games.family.make_text_expert
     return agents
 
 

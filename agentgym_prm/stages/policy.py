@@ -119,7 +119,7 @@ def read_episodes(path: str | Path) -> list[Trajectory]:
 def _episode_results(path: Path) -> dict[str, Any]:
     episodes = steps = won = 0
     for trajectory in read_trajectories(path):
-        episodes, steps, won = episodes + 1, steps + len(trajectory.steps), won + (trajectory.outcome > 0)
+        episodes, steps, won = episodes + 1, steps + len(trajectory.steps), won + trajectory.won
     return {"episodes": episodes, "success": won / episodes, "mean_steps": steps / episodes}
 
 

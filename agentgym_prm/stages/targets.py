@@ -16,15 +16,14 @@ from typing import Any, Final
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Encoder
-from agentgym_prm.agents.scripted import HandcodedAgent, RandomAgent
-from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.agents.scripted import RandomAgent
+from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.envs.core import CloneableEngine
-from agentgym_prm.envs.toy import toy_engine
 from agentgym_prm.errors import MissingDependencyError, StoreError, UsageError
 from agentgym_prm.models import ModelConfig
 from agentgym_prm.rewards.branches_file import BranchRecord, append_branches, read_branches, whole_chunks
 from agentgym_prm.rewards.branching import Branch, branch_q
-from agentgym_prm.rewards.oracle import GameReplay
+from agentgym_prm.rewards.oracle import EnvReplay, GameReplay
 from agentgym_prm.rewards.targets import ActionValues, QTarget, by_history
 from agentgym_prm.stages.config import (
     GamesConfig,
@@ -106,7 +105,7 @@ def make_targets(
         completer = (
             _Encoding(load_policy(model, policy, seed=seed))
             if config.completer == "policy" and model is not None
-            else text_completer(config.completer, seed)
+            else text_completer(config.completer, games, seed)
         )
         expert = sources.get("demonstrations")
         states = _drawn_states(folder, Path(rollouts), Path(expert) if expert else None, config, games.cap, seed)
@@ -116,13 +115,13 @@ def make_targets(
 
 
 def check_completer(config: TargetsConfig, games: GamesConfig) -> None:
-    """Refuse an expert that does not know the environment.
+    """Refuse an expert where there is none.
 
     Raises:
-        UsageError: It plays another one.
+        UsageError: No agent plays the environment from its texts alone.
     """
-    if config.kind == "branching" and config.completer == "handcoded" and games.env != ALFWORLD:
-        raise UsageError(f"{games.env} has no handcoded expert: use --targets.completer policy or random")
+    if config.kind == "branching" and config.completer == "expert" and games.family.make_text_expert is None:
+        raise UsageError(f"{games.env} has no expert that reads texts: use --targets.completer policy or random")
 
 
 def engine_source(games: GamesConfig, split: str) -> Callable[[History], CloneableEngine]:
@@ -131,19 +130,21 @@ def engine_source(games: GamesConfig, split: str) -> Callable[[History], Cloneab
     Raises:
         UsageError: The environment has none.
     """
-    if games.env == TOY:
-        return toy_engine
     if games.env == ALFWORLD:
         return GameReplay(data=games.data, split=split, difficulty=games.difficulty, put_grammar=games.put_grammar)
-    raise UsageError(
-        f"{games.env} has no native engine that can be cloned, so commands cannot be tried out: "
-        "use --targets.kind monte_carlo"
-    )
+    try:
+        return EnvReplay(games.env, **games.kwargs(split))
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"{games.env} has no native engine that can be cloned, so commands cannot be tried out: "
+            f"use --targets.kind monte_carlo ({error})"
+        ) from error
 
 
-def text_completer(name: str, seed: int = 0) -> Agent:
+def text_completer(name: str, games: GamesConfig, seed: int = 0) -> Agent:
     """An agent that plays on from the texts alone."""
-    return HandcodedAgent() if name == "handcoded" else RandomAgent(seed)
+    make = games.family.make_text_expert
+    return make() if name == "expert" and make is not None else RandomAgent(seed)
 
 
 class _Encoding(Agent):

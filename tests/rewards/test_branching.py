@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -146,6 +146,53 @@ def test_branching_targets_lie_on_the_scale_of_logged_ones_and_make_preferences(
     assert all(p.history is branch.history for p in pairs)
 
 
+@dataclass
+class Sale:
+    """An engine that ends with any share of the full reward: "sell 0.3" ends it there, anything else waits."""
+
+    price: float | None = None
+    valid: bool = True
+
+    @property
+    def done(self):
+        return self.price is not None
+
+    @property
+    def won(self):
+        return self.price == 1.0
+
+    @property
+    def outcome(self):
+        return self.price or 0.0
+
+    def step(self, command):
+        if command.startswith("sell"):
+            self.price = float(command.split()[1])
+        return ""
+
+    def clone(self):
+        return replace(self)
+
+    def admissible_commands(self):
+        return ("sell 0.3", "sell 1.0", "wait")
+
+
+def test_an_outcome_between_failure_and_success_counts_as_what_it_is():
+    branch = Branch(History("sell", "", task_id="sale"), Sale(), ("sell 0.3", "sell 1.0", "wait"))
+    after_waiting = ScriptedAgent(lambda history: "sell 0.6")
+    (estimate,) = branch_q([branch], after_waiting, n=2, max_episode_steps=5, gamma=0.5)
+    # Sold at once, or one step later: 0.5 * 0.6.
+    assert estimate.q_N.tolist() == pytest.approx([0.3, 1.0, 0.3])
+    assert estimate.wins_N.tolist() == [0, 2, 0]
+    # Outcomes on [-1, 1]: -0.4, 1 and 0.5 * 0.2 = 0.1, mapped back by (1 + x) / 2.
+    (estimate,) = branch_q([branch], after_waiting, n=2, max_episode_steps=5, gamma=0.5, signed=True)
+    assert estimate.q_N.tolist() == pytest.approx([0.3, 1.0, 0.55])
+    # Never sold: as bad as a sale for nothing at the cap, two steps after waiting: (1 - 0.25) / 2.
+    waits = ScriptedAgent(lambda history: "wait")
+    (estimate,) = branch_q([branch], waits, n=1, max_episode_steps=3, gamma=0.5, signed=True)
+    assert estimate.q_N[2] == pytest.approx(0.375)
+
+
 def test_the_engine_of_the_branch_is_left_as_it_was():
     branch = toy_branch(4)
     before = branch.engine.state
@@ -161,7 +208,7 @@ def test_one_continuation_has_no_standard_error():
 @pytest.mark.parametrize(
     ("branch", "settings", "message"),
     [
-        (toy_branch(4, "take book", "go to garden", "drop book"), {}, "is won already"),
+        (toy_branch(4, "take book", "go to garden", "drop book"), {}, "has ended already"),
         (toy_branch(4, "look"), {"max_episode_steps": 1}, "1 steps leave none of max_episode_steps=1"),
         (toy_branch(4), {"n": 0}, "must be at least 1, got 0"),
         (toy_branch(4), {"gamma": 2}, r"gamma must be in \[0, 1\]"),

@@ -6,7 +6,7 @@ from agentgym_prm import FunctionScorer, HandcodedAgent, RandomAgent, RandomScor
 from agentgym_prm.envs import ALFWORLD, TOY
 from agentgym_prm.envs.toy import TOY_TASKS, optimal_q, policy_q, toy_engine, uniform
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.rewards.oracle import BranchingScorer, GameReplay, PlannerScorer, ToyOracle
+from agentgym_prm.rewards.oracle import BranchingScorer, EnvReplay, GameReplay, PlannerScorer, ToyOracle
 from agentgym_prm.testing import check_scorer
 from agentgym_prm.types import Action, History
 
@@ -124,6 +124,24 @@ def test_replaying_a_household_game_reaches_the_state_of_the_history():
     for history in histories:
         engine = replay(history)
         assert engine.admissible_commands() == history.admissible_commands
+
+
+def test_replaying_an_environment_reaches_the_state_that_its_own_replay_reaches():
+    histories, _ = household_pairs()
+    by_env, by_games = EnvReplay(ALFWORLD, difficulty="small"), GameReplay(difficulty="small")
+    for history in histories:
+        engine = by_env(history)
+        assert engine.admissible_commands() == by_games(history).admissible_commands() == history.admissible_commands
+    first = by_env(histories[0])
+    by_env(histories[-1])  # another replay leaves the engine that was handed out alone
+    assert first.admissible_commands() == histories[0].admissible_commands
+    with pytest.raises(ValueError, match="it comes from another game"):
+        by_env(History("t", "something else", task_id=histories[0].task_id))
+
+
+def test_replaying_needs_an_engine_that_can_be_cloned():
+    with pytest.raises(ValueError, match="has no native engine"):
+        EnvReplay("CartPole-v1")
 
 
 def test_replaying_on_the_wrong_games_is_noticed():

@@ -137,6 +137,16 @@ class Engine:
         return self.goal_condition_success_rate == 1.0
 
     @property
+    def done(self) -> bool:
+        """Whether the task ended: only winning does that."""
+        return self.won
+
+    @property
+    def outcome(self) -> float:
+        """1.0 if the goal holds, else 0.0."""
+        return float(self.won)
+
+    @property
     def goal_condition_success_rate(self) -> float:
         """Share of the goal's conditions that hold under the best choice of objects (see ``goal.py``)."""
         game, goal, contents = self.game, self.game.goal, self.contents

@@ -1,0 +1,90 @@
+"""What the commands and stages know of an environment beyond its registration: arguments, splits, who plays it.
+
+An environment that is not listed here works too, with its constructor's arguments given as ``NAME=VALUE`` and without
+an agent that reads its texts.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agentgym_prm.agents.core import Agent
+from agentgym_prm.agents.scripted import HandcodedAgent
+from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Names of the tasks to train on, to choose settings by, and to judge in the end."""
+
+    train: str = "train"
+    development: str = "valid"
+    test: str = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One environment.
+
+    Attributes:
+        settings: Those settings of the command line that are arguments of its constructor.
+        splits: Of its tasks.
+        text_expert: Name of the agent that plays it from the texts alone; also an expert of the environment.
+        make_text_expert: Makes that agent; ``None`` if there is none.
+        privileged: Experts of the environment that know the full state.
+        prompt: What a tiny model is shown.
+    """
+
+    settings: tuple[str, ...] = ()
+    splits: Splits = Splits()
+    text_expert: str = ""
+    make_text_expert: Callable[[], Agent] | None = None
+    privileged: tuple[str, ...] = ()
+    prompt: str = "bare"
+
+
+_FAMILIES: Final = {
+    ALFWORLD: Family(
+        settings=("data", "split", "difficulty", "engine", "put_grammar"),
+        splits=Splits("train", "valid_seen", "valid_unseen"),
+        text_expert="handcoded",
+        make_text_expert=HandcodedAgent,
+        privileged=("planner", "walkthrough"),
+        prompt="brief",
+    ),
+    TOY: Family(),
+}
+TEXT_EXPERTS: Final = {
+    family.text_expert: family.make_text_expert for family in _FAMILIES.values() if family.make_text_expert
+}
+"""Agents that play from the texts of their environment alone, by name."""
+PRIVILEGED: Final = tuple(name for family in _FAMILIES.values() for name in family.privileged)
+"""Agents that need the environment's own expert, which knows the full state."""
+
+
+def family_of(env_id: str) -> Family:
+    """What is known of an environment; an empty ``Family`` for one that is not of this package."""
+    return _FAMILIES.get(env_id.rpartition(":")[2], Family())
+
+
+def parse_arguments(arguments: Iterable[str]) -> dict[str, Any]:
+    """Arguments of an environment, ``NAME=VALUE`` each; a value that is no JSON is a string.
+
+    Raises:
+        UsageError: One has no ``=``, or no name.
+
+    >>> parse_arguments(["goals=human", "num_products=100"])
+    {'goals': 'human', 'num_products': 100}
+    """
+    parsed: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"an argument of the environment must read NAME=VALUE, got {argument!r}")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed

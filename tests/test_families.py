@@ -1,0 +1,44 @@
+import gymnasium as gym
+import pytest
+
+from agentgym_prm.agents.prompts import PROMPTS
+from agentgym_prm.envs import ALFWORLD, ENV_IDS
+from agentgym_prm.errors import UsageError
+from agentgym_prm.families import family_of, parse_arguments
+from agentgym_prm.rollout import collect
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_what_is_said_of_an_environment_is_true(env_id):
+    """Its settings are arguments, its splits exist, its experts play, its prompt is there."""
+    family = family_of(env_id)
+    assert family.prompt in PROMPTS
+    if not family.settings:
+        return
+    small = {"difficulty": "small", "max_episode_steps": 6}
+    for split in (family.splits.train, family.splits.development, family.splits.test):
+        for expert in (family.text_expert, *family.privileged):
+            envs = gym.make_vec(env_id, num_envs=1, split=split, expert=expert, **small)
+            assert set(family.settings) <= {*envs.envs[0].__init__.__kwdefaults__}
+            _, infos = envs.reset(seed=0)
+            assert infos["expert_action"][0]
+            envs.close()
+    envs = gym.make_vec(env_id, num_envs=2, split=family.splits.train, **small)
+    assert all(trajectory.steps for trajectory in collect(family.make_text_expert(), envs, [0, 1]))
+    envs.close()
+
+
+def test_an_environment_is_known_by_its_id_whichever_module_registers_it():
+    assert family_of(f"agentgym_prm:{ALFWORLD}") is family_of(ALFWORLD)
+    assert family_of("somebody/Else-v0").settings == ()
+
+
+def test_arguments_are_json_or_text():
+    given = ["a=1", "b=text", "c=true", "d=null", "e=a=b", "f="]
+    assert parse_arguments(given) == {"a": 1, "b": "text", "c": True, "d": None, "e": "a=b", "f": ""}
+
+
+@pytest.mark.parametrize("wrong", ["goals", "=human", "two words=1"])
+def test_arguments_without_a_name_are_refused(wrong):
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        parse_arguments([wrong])
