@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from agentgym_prm.agents import Agent, ExpertAgent, HumanAgent, RandomAgent
 from agentgym_prm.agents.scripted import NoisyAgent
-from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.envs import ALFWORLD, WEBSHOP
 from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
 from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
 from agentgym_prm.families import PRIVILEGED, TEXT_EXPERTS, Family, family_of, parse_arguments
 from agentgym_prm.rollout import stream
-from agentgym_prm.types import Action, History
+from agentgym_prm.store import read_trajectories
+from agentgym_prm.types import Action, History, Trajectory
 
 _DESCRIPTION = "Text environments for LLM agents: play, collect, evaluate. Each command has a --help of its own."
 AGENTS = ("random", *TEXT_EXPERTS, *PRIVILEGED)
@@ -172,8 +173,11 @@ def play(
     agent: str = "human",
     task: int = 0,
     delay: float = 0.0,
+    web: bool = False,
+    port: int = 8000,
+    trajectories: Path | None = None,
 ) -> int:
-    """Play one game in the terminal, or watch an agent play it.
+    """Play one game in the terminal, or watch an agent play it; a shop also in a browser.
 
     Type a command; '?' lists the admissible ones, an empty line or Ctrl-D stops.
 
@@ -183,16 +187,23 @@ def play(
             planner or walkthrough (households), shopper or oracle (shops).
         task: Number of the game within its split, from 0.
         delay: Pause before each of a watched agent's commands, in seconds.
+        web: Serve the shop's pages to a browser on this machine, until Ctrl-C: a person plays, or watches the agent's
+            game.
+        port: Where they are served; 0 takes a free one.
+        trajectories: With --web: recorded episodes to watch instead, a file or the folder that it is in; --split and
+            --data as they were recorded with.
     """
     if agent not in (*AGENTS, "expert", "human"):
         raise UnknownNameError.of("agent", agent, ["human", "expert", *AGENTS])
-    player: Agent = HumanAgent(_ask) if agent == "human" else _Watched(games.agent(agent), delay)
     if delay < 0:
         raise UsageError(f"--delay must be at least 0 seconds, got {delay}")
+    if trajectories is not None and not web:
+        raise UsageError("--trajectories are watched in a browser: add --web")
+    if web:
+        return _serve(games, agent, task, port, trajectories)
+    player: Agent = HumanAgent(_ask) if agent == "human" else _Watched(games.agent(agent), delay)
     envs = games.make(1, player.name)
-    num_tasks = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
-    if not 0 <= task < num_tasks:
-        raise UsageError(f"--task must be in [0, {num_tasks}), got {task}")
+    _check_task(task, envs)
     try:
         (trajectory,) = stream(player, envs, [task])
     except EOFError:
@@ -204,6 +215,58 @@ def play(
     reward = "" if trajectory.outcome in (0.0, 1.0) else f", reward {trajectory.outcome:.2f}"
     print(f"{'won' if trajectory.won else 'not won'} in {len(trajectory.steps)} steps{reward}")
     return 0 if trajectory.won else 1
+
+
+def _check_task(task: int, envs: gym.vector.VectorEnv[Any, Any, Any]) -> None:
+    num_tasks = envs.unwrapped.envs[0].unwrapped.num_tasks  # type: ignore[attr-defined]
+    if not 0 <= task < num_tasks:
+        raise UsageError(f"--task must be in [0, {num_tasks}), got {task}")
+
+
+def _serve(games: Games, agent: str, task: int, port: int, recorded: Path | None) -> int:
+    """Serve a shop until it is interrupted."""
+    from agentgym_prm.envs.webshop.server import ShopServer
+
+    if games.checked_env() != WEBSHOP:
+        raise UsageError(f"only {WEBSHOP} has pages to show, not {games.env}: play in the terminal, without --web")
+    if not 0 <= port < 1 << 16:
+        raise UsageError(f"--port must be in [0, 65536), got {port}")
+    envs = games.make(1, agent)
+    _check_task(task, envs)
+    episodes = _recorded(recorded, envs) if recorded is not None else []
+    if recorded is None and agent != "human":
+        episodes = list(stream(games.agent(agent), envs, [task]))
+    envs.close()
+    try:
+        server = ShopServer(lambda: gym.make(games.env, **games.kwargs()), trajectories=episodes, task=task, port=port)
+    except OSError as error:
+        raise UsageError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from error
+    print(f"{server.address}  (Ctrl-C stops)", flush=True)
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+def _recorded(path: Path, envs: gym.vector.VectorEnv[Any, Any, Any]) -> list[Trajectory]:
+    """The episodes of a file, all of them of the games in ``envs``."""
+    path = path / "trajectories.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"there are no trajectories at {path}")
+    episodes = sorted(read_trajectories(path), key=lambda episode: episode.episode)
+    if not episodes:
+        raise UsageError(f"{path} holds no finished episode")
+    env = envs.unwrapped.envs[0].unwrapped  # type: ignore[attr-defined]
+    for episode in episodes:
+        try:
+            env.task_index(episode.task_id)
+        except UnknownNameError as error:
+            raise UsageError(
+                f"{path} was recorded with other games: give its --split, --data and --difficulty ({error})"
+            ) from error
+    return episodes
 
 
 def _ask(history: History) -> str:

@@ -31,7 +31,8 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import combinations, product as cartesian
+from itertools import combinations
+from itertools import product as cartesian
 from typing import Final, TypeVar, overload
 
 from agentgym_prm.envs.webshop.catalog import Catalogue, catalogue_of

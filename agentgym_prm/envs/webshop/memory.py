@@ -23,11 +23,7 @@ _LIMIT: Final = re.compile(
 )
 _WORD: Final = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
 STOP_WORDS: Final = frozenset(
-    """a about after also am an and any are as at be been but buy by can could dollars do find for friend from get give
-    good has have help hello hi i if ideally in is it its let like looking look me must my need needs new of offers on
-    one or order other perfect please preferably price prefer s search shop shopping should show so some something t
-    that the them there these they this those time to too today try us use used very want wants was we what which will
-    with would you your interested missing went replace made make asked care ones possible""".split()
+    ["a", "about", "after", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "buy", "by", "can", "could", "dollars", "do", "find", "for", "friend", "from", "get", "give", "good", "has", "have", "help", "hello", "hi", "i", "if", "ideally", "in", "is", "it", "its", "let", "like", "looking", "look", "me", "must", "my", "need", "needs", "new", "of", "offers", "on", "one", "or", "order", "other", "perfect", "please", "preferably", "price", "prefer", "s", "search", "shop", "shopping", "should", "show", "so", "some", "something", "t", "that", "the", "them", "there", "these", "they", "this", "those", "time", "to", "too", "today", "try", "us", "use", "used", "very", "want", "wants", "was", "we", "what", "which", "will", "with", "would", "you", "your", "interested", "missing", "went", "replace", "made", "make", "asked", "care", "ones", "possible"]
 )
 
 
