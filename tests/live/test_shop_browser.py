@@ -1,4 +1,4 @@
-"""The shop in a real browser, without a window: needs playwright and Chromium (``make browser-check`` installs the one).
+"""The shop in a real browser, without a window: needs playwright and Chromium (`make check-browser`).
 
 Every kind of page is used as a person does, by mouse and keyboard, and must lead where the agents' commands lead.
 """

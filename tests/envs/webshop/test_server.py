@@ -69,7 +69,8 @@ def test_a_game_is_played_with_the_commands_of_agents_and_shows_the_engines_own_
     _, info = env.reset(options={"task": 3})
     with serving(task=3) as browser:
         path, page = browser.get("/")
-        assert "task 3" in page and info["task"] in page
+        assert "task 3" in page
+        assert info["task"] in page
         steps = 0
         while not env.unwrapped.engine.done:
             command = info["expert_action"]
@@ -93,7 +94,8 @@ def test_what_does_nothing_says_so_and_the_cap_ends_the_game():
         assert "<code>click[&lt;b&gt;nowhere&lt;/b&gt;]</code> did nothing" in page
         for _ in range(14):
             page = browser.send(path, "click[nowhere]")
-        assert "no steps left" in page and 'data-mode="over"' in page
+        assert "no steps left" in page
+        assert 'data-mode="over"' in page
 
 
 def test_players_do_not_disturb_each_other():
@@ -110,7 +112,8 @@ def test_a_recorded_episode_is_watched_step_by_step():
     envs.close()
     with serving(trajectories=[episode]) as browser:
         _, page = browser.get("/")
-        assert episode.task in page and 'href="/trajectory/0/step/0"' in page
+        assert episode.task in page
+        assert 'href="/trajectory/0/step/0"' in page
         for turn, step in enumerate(episode.steps):
             _, page = browser.get(f"/trajectory/0/step/{turn}")
             assert f"then <code>{step.action.command}</code>" in page
@@ -162,7 +165,9 @@ def test_a_products_text_stays_text():
         engine.step(command)
         assert engine.valid
         page = _framed(engine, ["told"], mode="play", next=hostile)
-        assert page.count("<script") == 1 and page.count("<body") == 1 and page.count("</head>") == 1
+        assert page.count("<script") == 1
+        assert page.count("<body") == 1
+        assert page.count("</head>") == 1
         assert "onerror" not in page.replace("&#34; onerror=&#34;", "")
 
 
