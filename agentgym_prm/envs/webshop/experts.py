@@ -9,7 +9,7 @@ What it would do is a function of its memory, so it plays on from any state, who
 most and buys. It looks up what searches find, but types only keywords from the instruction or the product's title.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -97,17 +97,18 @@ class Shopper(ShopMemory):
 
     def _worth(self, offer: Offer) -> float:
         """What a product is worth as far as it is known, with the options that would be picked; about 0 to 1."""
-        return share(self.wish, self._known(offer)) - _OVER * offer.over(self.wish.limit) - _RANK * offer.rank
+        return self._share(offer) - _OVER * offer.over(self.wish.limit) - _RANK * offer.rank
 
     def _hope(self, offer: Offer) -> float:
         """How much of what it seems to lack may yet turn up."""
-        missing = 1 - share(self.wish, self._known(offer))
+        missing = 1 - self._share(offer)
         if not offer.opened:
             return _INSIDE * missing
         return 0 if _FEATURES in offer.details else _IN_FEATURES * missing
 
-    def _known(self, offer: Offer) -> str:
-        return " ".join((offer.title, *picked(self.wish, offer).values(), *offer.details.values()))
+    def _share(self, offer: Offer) -> float:
+        text = "\n".join((offer.title, *offer.details.values()))
+        return share(self.wish, text, tuple(picked(self.wish, offer).values()))
 
 
 def picked(wish: Wish, offer: Offer) -> dict[str, str]:
@@ -126,20 +127,33 @@ def _fit(wish: Wish, name: str, value: str) -> float:
     own = words(value)
     if not own:
         return 0.0
-    said = f" {' '.join(words(wish.text))} "
-    if f" {' '.join((*words(name), *own))} " in said:
-        return 2.0 + len(own)
-    if f" {' '.join(own)} " in said:
+    if named := dict(wish.named).get(name):
+        return 3.0 if words(named) == own else _overlap(words(named), own)
+    if f" {' '.join(own)} " in f" {' '.join(words(wish.text))} ":
         return 1.0 + len(own) / 100
-    wanted = {stem(word) for word in wish.words}
-    return sum(stem(word) in wanted for word in own) / len(own)
+    return _overlap(wish.words, own)
+
+
+def _overlap(wanted: Sequence[str], own: Sequence[str]) -> float:
+    """Share of ``own`` words that are wanted; a word with a wanted one in it counts half (1877blue)."""
+    stems = {stem(word) for word in wanted}
+    hits = sum(
+        1.0 if stem(word) in stems else 0.5 * any(len(other) > 2 and other in word for other in stems) for word in own
+    )
+    return hits / len(own)
 
 
 @lru_cache(2**16)
-def share(wish: Wish, text: str) -> float:
-    """Share of the words of the instruction that occur in a text, whatever their endings; in [0, 1]."""
-    there = {stem(word) for word in words(text)}
-    return sum(stem(word) in there for word in wish.words) / max(1, len(wish.words))
+def share(wish: Wish, text: str, picked_values: tuple[str, ...] = ()) -> float:
+    """Share of what the instruction says that occurs in a text or among the options picked; in [0, 1].
+
+    Words count one each, whatever their endings; named options, which are compared with what was picked, two each.
+    """
+    there = {stem(word) for word in words(" ".join((text, *picked_values)))}
+    found = float(sum(stem(word) in there for word in wish.free_words))
+    for _, wanted in wish.named:
+        found += 2 * max((_overlap(words(wanted), words(value)) for value in picked_values), default=0.0)
+    return found / max(1, len(wish.free_words) + 2 * len(wish.named))
 
 
 def stem(word: str) -> str:

@@ -21,7 +21,8 @@ _LIMIT: Final = re.compile(
     r"[,. ]*(?:and )?(?:the )?(?:price )?(?:under|below|lower than|less than|cheaper than|at most|up to)"
     r" \$?(\d+(?:\.\d+)?)(?: dollars)?"
 )
-_WORD: Final = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
+_WORD: Final = re.compile(r"\d+\.\d+[a-z0-9]*|[a-z0-9]+")
+_NAMED: Final = re.compile(r"(?: with|,? and) ([a-z][a-z ]*): ([^:]+?)(?=,? and [a-z][a-z ]*: |$)")
 STOP_WORDS: Final = frozenset(
     """a about after also am an and any are as at be been but buy by can could dollars do find for friend from get give
     good has have help hello hi i if ideally in is it its let like looking look me must my need needs new of offers on
@@ -32,10 +33,10 @@ STOP_WORDS: Final = frozenset(
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words and numbers of a text, lower-case, in order, with repeats.
+    """The runs of letters and digits in a text, lower-case, in order, with repeats; decimal points are kept.
 
     >>> words("Black1901, 10.5-inch")
-    ('black', '1901', '10.5', 'inch')
+    ('black1901', '10.5', 'inch')
     """
     return tuple(_WORD.findall(text.lower()))
 
@@ -47,10 +48,12 @@ class Wish:
     Attributes:
         text: The instruction in lower case, without the price limit.
         limit: Highest price in dollars; ``None`` if it names none.
+        named: Options that it states as ``name: value``, as synthetic goals do.
     """
 
     text: str
     limit: float | None
+    named: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     @lru_cache(4096)
@@ -58,19 +61,25 @@ class Wish:
         """Read an instruction.
 
         >>> Wish.of("find a red mug, and price lower than 20.00 dollars")
-        Wish(text='find a red mug', limit=20.0)
+        Wish(text='find a red mug', limit=20.0, named=())
         """
-        text = instruction.lower()
-        found = list(_LIMIT.finditer(text))
-        if not found:
-            return cls(text, None)
-        last = found[-1]
-        return cls((text[: last.start()] + " " + text[last.end() :]).strip(), float(last[1]))
+        text, limit = instruction.lower(), None
+        if found := list(_LIMIT.finditer(text)):
+            last = found[-1]
+            text, limit = (text[: last.start()] + text[last.end() :]).strip(), float(last[1])
+        return cls(text, limit, tuple(_NAMED.findall(text)))
 
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The words that say what is wanted, in order, without repeats."""
         return tuple(dict.fromkeys(word for word in words(self.text) if word not in STOP_WORDS))
+
+    @cached_property
+    def free_words(self) -> tuple[str, ...]:
+        """Those of the words that stand before the named options."""
+        start = self.text.find(f" with {self.named[0][0]}: ") if self.named else -1
+        told = words(self.text[:start] if start >= 0 else self.text)
+        return tuple(dict.fromkeys(word for word in told if word not in STOP_WORDS))
 
     @cached_property
     def searches(self) -> tuple[str, ...]:
