@@ -22,6 +22,7 @@ from agentgym_prm.envs.webshop.memory import (
     Offer,
     ShopMemory,
     Wish,
+    stem,
     suggested_searches,
     suggestions,
     words,
@@ -34,13 +35,13 @@ NO_ANSWER: Final = ""
 
 STEPS: Final = 15
 """How many commands the shopper thinks it has."""
-_IN_FEATURES: Final = 0.5
+_IN_FEATURES: Final = 0.4
 """How likely a word that neither title nor options of an opened product have stands on its features page."""
-_INSIDE: Final = 0.6
+_INSIDE: Final = 0.65
 """How likely a word that the title lacks shows once a product is opened."""
 _OVER: Final = 0.3
 """What a price above the limit costs, as a share of what is asked for."""
-_RANK: Final = 0.002
+_RANK: Final = 0.03
 """What one place further down in the results costs."""
 _FEATURES: Final = "features"
 
@@ -154,19 +155,6 @@ def share(wish: Wish, text: str, picked_values: tuple[str, ...] = ()) -> float:
     for _, wanted in wish.named:
         found += 2 * max((_overlap(words(wanted), words(value)) for value in picked_values), default=0.0)
     return found / max(1, len(wish.free_words) + 2 * len(wish.named))
-
-
-def stem(word: str) -> str:
-    """A word without the endings of plurals.
-
-    >>> stem("brushes"), stem("glass"), stem("berries")
-    ('brush', 'glass', 'berry')
-    """
-    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes")) else word[:-1]
 
 
 class Oracle:

@@ -41,6 +41,19 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
+def stem(word: str) -> str:
+    """A word without the endings of plurals.
+
+    >>> stem("brushes"), stem("glass"), stem("berries")
+    ('brush', 'glass', 'berry')
+    """
+    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes")) else word[:-1]
+
+
 @dataclass(frozen=True)
 class Wish:
     """What an instruction says, as far as single words tell.
@@ -73,6 +86,11 @@ class Wish:
     def words(self) -> tuple[str, ...]:
         """The words that say what is wanted, in order, without repeats."""
         return tuple(dict.fromkeys(word for word in words(self.text) if word not in STOP_WORDS))
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """The words without the endings of plurals."""
+        return frozenset(map(stem, self.words))
 
     @cached_property
     def free_words(self) -> tuple[str, ...]:
@@ -197,6 +215,11 @@ class ShopMemory:
     def listed(self) -> list[Offer]:
         """The products on the page of results shown last."""
         return [self.offers[asin] for asin in self.results]
+
+    def shared(self, text: str) -> str:
+        """The words of a text that the instruction has too, in the text's order, without repeats."""
+        wanted = self.wish.stems
+        return " ".join(dict.fromkeys(word for word in words(text) if stem(word) in wanted))
 
     def _follow(self, verb: str, argument: str, now: Mapping[str, str]) -> None:
         """What a command did to what is not shown: keywords, the product opened, the options chosen."""
