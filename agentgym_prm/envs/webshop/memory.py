@@ -22,7 +22,8 @@ _LIMIT: Final = re.compile(
     r" \$?(\d+(?:\.\d+)?)(?: dollars)?"
 )
 _WORD: Final = re.compile(r"\d+\.\d+[a-z0-9]*|[a-z0-9]+")
-_NAMED: Final = re.compile(r"(?: with|,? and) ([a-z][a-z ]*): ([^:]+?)(?=,? and [a-z][a-z ]*: |$)")
+_NAME: Final = r"(?:(?!with |and )[a-z]+ ){0,3}[a-z]+"
+_NAMED: Final = re.compile(rf"(?: with|,? and) ({_NAME}): ([^:]+?)(?=,? and {_NAME}: |$)")
 STOP_WORDS: Final = frozenset(
     """a about after also am an and any are as at be been but buy by can could dollars do find for friend from get give
     good has have help hello hi i if ideally in is it its let like looking look me must my need needs new of offers on

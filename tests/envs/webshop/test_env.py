@@ -182,7 +182,7 @@ def test_official_goals_can_be_played(shop_folder, monkeypatch):
         _, reward, terminated, truncated, info = env.step(info[InfoKey.EXPERT_ACTION])
         assert not truncated
     assert reward == 1.0
-    assert make(data=shop_folder, split="train", goals="synthetic").num_tasks > 10_000
+    assert make(data=shop_folder, split="train", goals="synthetic").num_tasks > 5_000
     with pytest.raises(DataNotFoundError, match="'train' is empty"):
         make(data="official", split="train")
 
