@@ -13,12 +13,10 @@ from typing import Final
 
 from agentgym_prm.search.porter import stem
 
-STOP_WORDS: Final = frozenset(
-    (
-        "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
-        "this to was will with"
-    ).split()
-)
+STOP_WORDS: Final = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of",
+    "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with",
+})  # fmt: skip
 """Lucene's ``ENGLISH_STOP_WORDS_SET``."""
 MAX_TOKEN_UNITS: Final = 255
 """How many UTF-16 units of a token Lucene's scanner sees at once; what follows becomes another token."""
@@ -49,6 +47,7 @@ _OTHERS: Final = rf"[ty][txyzcvfMTE]*+|[jr]{_X}"  # a run of Thai and its neighb
 _ANY_TOKEN: Final = re.compile(
     rf"{_WORD}|{_EMOJI}|{_OTHERS}|(?P<nothing>u[uxcvfTE]*+(?![yzM])|z++)|(?P<pieces>(?:u{_X})++)"
 )
+_CORE: Final = re.compile("[KhdaieMtyjrRk]")  # every token holds one of these
 _KINDS: Final = tuple(re.compile(kind) for kind in (_WORD, _EMOJI, _OTHERS))
 
 
@@ -121,7 +120,10 @@ def _cut(text: str, classes: str, start: int, end: int) -> tuple[list[tuple[int,
         longest = max((match.end() for kind in _KINDS if (match := kind.match(classes, start, limit))), default=start)
         if longest > start:
             spans.append((start, longest))
-        start = max(longest, start + 1)
+            start = longest
+        else:  # what stands in every token is ahead, and tokens that hold it start within their units of it
+            ahead = _CORE.search(classes, start + 1)
+            start = max(start + 1, (ahead.start() if ahead else end) - MAX_TOKEN_UNITS)
     return spans, start
 
 
