@@ -1,27 +1,49 @@
-"""The products of a shop, in a fixed order, read-only and shared by all environments of a process."""
+"""The products of a shop, in a fixed order, read-only and shared by all environments of a process.
+
+``catalogue_of`` keeps products in memory. ``open_catalogue`` reads the benchmark's files once, writes what is left of
+them after cleaning to a cache on disk, and from then on maps that into memory and decodes a product when it is asked
+for: opening takes milliseconds and little memory, also with a million products, and processes share the pages.
+
+A cache belongs to the content of the files (and to the form in which it is written), so copies of the files at other
+places share it. Hashing gigabytes takes a while: the hash is kept under path, size and time of change of each file.
+A cache is written in a folder of its own and renamed when it is whole. What is cut off or altered is noticed, by sizes
+and check sums, and written anew. To drop it, delete the folder: ``$AGENTGYM_PRM_CACHE``, or ``agentgym_prm`` in
+``$XDG_CACHE_HOME`` or ``~/.cache``.
+"""
 
 import hashlib
-import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os import PathLike
+from pathlib import Path
+from typing import Final
 
-from agentgym_prm.envs.webshop.product import HumanInstruction, Product, product_record
+import numpy as np
+
+from agentgym_prm.envs.webshop.cache import product_cache
+from agentgym_prm.envs.webshop.official import ShopFiles, find_files
+from agentgym_prm.envs.webshop.product import HumanInstruction, Product, product_of, product_record
 from agentgym_prm.errors import UnknownNameError
 
 __all__ = ["Catalogue", "HumanInstruction", "Product", "catalogue_of", "open_catalogue"]
+
+_DECODED: Final = 4096
+"""Products kept decoded, some 8 kB each."""
+_logger = logging.getLogger(__name__)
 
 
 class Catalogue(ABC):
     """Products in a fixed order.
 
-    Read-only and shared: a deep copy is the catalogue itself.
+    Read-only and shared: a deep copy is the catalogue itself, and unpickling an opened one opens its files again, once
+    a process.
 
     Attributes:
         name: For reports and messages.
-        skipped: How many products of the files were left out, by reason.
+        skipped: How many products (or human instructions) of the files were left out, by reason.
     """
 
     name: str
@@ -32,7 +54,7 @@ class Catalogue(ABC):
 
     @abstractmethod
     def product(self, index: int) -> Product:
-        """One product."""
+        """One product; ``IndexError`` outside ``0 … len - 1``."""
 
     @abstractmethod
     def index(self, asin: str) -> int:
@@ -46,12 +68,12 @@ class Catalogue(ABC):
     @property
     @abstractmethod
     def with_human_instructions(self) -> Sequence[int]:
-        """Indices of the products that human goals ask for."""
+        """Indices of the products that people were shown."""
 
     @property
     @abstractmethod
     def with_instruction(self) -> Sequence[int]:
-        """Indices of the products that synthetic goals ask for."""
+        """Indices of the products with a sentence for synthetic goals."""
 
     def price(self, index: int) -> float:
         """What a product costs, in dollars; see ``Product.price``."""
@@ -63,6 +85,11 @@ class Catalogue(ABC):
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Catalogue":
         return self
+
+    def _unknown(self, asin: str, asins: Iterable[str]) -> UnknownNameError:
+        near = get_close_matches(str(asin), asins, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return UnknownNameError(f"no product {asin!r} among the {len(self)} of {self.name}{hint}")
 
 
 class _InMemory(Catalogue):
@@ -80,21 +107,18 @@ class _InMemory(Catalogue):
         return len(self._products)
 
     def product(self, index: int) -> Product:
+        if index < 0:
+            raise IndexError(f"the index of a product must be in 0 … {len(self) - 1}, got {index}")
         return self._products[index]
 
     def index(self, asin: str) -> int:
-        try:
-            return self._indices[asin]
-        except KeyError:
-            near = get_close_matches(asin, self._indices, n=1)
-            raise _unknown_asin(self, asin, near) from None
+        if asin not in self._indices:
+            raise self._unknown(asin, self._indices)
+        return self._indices[asin]
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for product in self._products:
-            digest.update(product_record(product))
-        return digest.hexdigest()
+        return hashlib.sha256(b"".join(product_record(product) + b"\n" for product in self._products)).hexdigest()
 
     @cached_property
     def with_human_instructions(self) -> Sequence[int]:
@@ -117,11 +141,75 @@ def catalogue_of(products: Iterable[Product], name: str) -> Catalogue:
     return _InMemory(products, name)
 
 
+class _OnDisk(Catalogue):
+    """A catalogue whose products lie in a cache folder."""
+
+    def __init__(self, files: ShopFiles, num_products: int | None) -> None:
+        self._source = (files.products, num_products)
+        self._files = files
+        self.name = files.products.name + (f" (first {num_products:,})" if num_products is not None else "")
+        self._cache = product_cache(files, num_products)
+        self.skipped = self._cache.skipped
+        self._decoded = lru_cache(maxsize=_DECODED)(self._decode)
+
+    def __len__(self) -> int:
+        return len(self._cache.checksums_N)
+
+    def product(self, index: int) -> Product:
+        if not 0 <= index < len(self):
+            raise IndexError(f"the index of a product must be in 0 … {len(self) - 1}, got {index}")
+        return self._decoded(index)
+
+    def _decode(self, index: int) -> Product:
+        record = self._cache.record(index)
+        if record is None:
+            _logger.warning("the cache of %s in %s is damaged: writing it anew", self.name, self._cache.folder)
+            self._cache = product_cache(self._files, self._source[1], rewrite=True)
+            record = self._cache.record(index)
+        assert record is not None
+        return product_of(record)
+
+    def index(self, asin: str) -> int:
+        order_N = self._cache.order_N
+        place = int(np.searchsorted(self._cache.asins_N, asin, sorter=order_N))
+        if place < len(self) and self._cache.asins_N[order_N[place]] == asin:
+            return int(order_N[place])
+        raise self._unknown(asin, self._cache.asins_N[order_N[max(place - 1, 0) : place + 1]].tolist())
+
+    @property
+    def fingerprint(self) -> str:
+        return self._cache.fingerprint
+
+    @property
+    def with_human_instructions(self) -> Sequence[int]:
+        return self._cache.human_N.tolist()  # type: ignore[no-any-return]
+
+    @property
+    def with_instruction(self) -> Sequence[int]:
+        return self._cache.synthetic_N.tolist()  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Callable[..., Catalogue], tuple[Path, int | None]]:
+        return _open_path, self._source
+
+
 def open_catalogue(folder_or_file: str | PathLike[str], *, num_products: int | None = None) -> Catalogue:
-    """The benchmark's products."""
-    raise NotImplementedError
+    """The benchmark's products; the same object for the same arguments, so all environments share what is read.
+
+    Args:
+        folder_or_file: A product file (``items_shuffle*.json``, or ``.json.gz``) with the other two beside it, or the
+            folder that holds all three.
+        num_products: Take the first so many of the file, as the original does; ``None`` for all.
+
+    Raises:
+        DataNotFoundError: A file is not there.
+        GameFormatError: A file is damaged, no product is left, or a folder has several product files.
+        ValueError: ``num_products`` is not positive.
+    """
+    if num_products is not None and num_products < 1:
+        raise ValueError(f"num_products must be positive, got {num_products}")
+    return _open_path(Path(folder_or_file).expanduser().absolute(), num_products)
 
 
-def _unknown_asin(catalogue: Catalogue, asin: str, nearest: Sequence[str]) -> UnknownNameError:
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    return UnknownNameError(f"no product {asin!r} among the {len(catalogue)} of {catalogue.name}{hint}")
+@lru_cache(maxsize=16)
+def _open_path(path: Path, num_products: int | None) -> Catalogue:
+    return _OnDisk(find_files(path, num_products), num_products)

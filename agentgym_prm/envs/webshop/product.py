@@ -89,12 +89,12 @@ def product_record(product: Product) -> bytes:
 def product_of(record: bytes) -> Product:
     """The product that ``product_record`` wrote."""
     *values, people = json.loads(record.decode("utf-8", "surrogatepass"))
-    fields = dict(zip(_PLAIN, values, strict=True))
+    given = dict(zip(_PLAIN, values, strict=True))
     for name in _TUPLES:
-        fields[name] = tuple(fields[name])
-    fields["options"] = {name: tuple(choices) for name, choices in fields["options"].items()}
+        given[name] = tuple(given[name])
+    given["options"] = {name: tuple(choices) for name, choices in given["options"].items()}
     humans = tuple(HumanInstruction(text, tuple(attributes), tuple(options)) for text, attributes, options in people)
-    return Product(**fields, human_instructions=humans)
+    return Product(**given, human_instructions=humans)
 
 
 _PLAIN = tuple(field.name for field in fields(Product) if field.name != "human_instructions")

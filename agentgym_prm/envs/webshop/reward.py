@@ -29,15 +29,16 @@ from agentgym_prm.envs.webshop.product import Product
 _MATCH: Final = 85.5
 """thefuzz rounds a score to an integer before it is compared with 85, so from here on it is above."""
 _NO_NOUNS_SCORE: Final = 0.2
-_COLORS: Final = tuple(
-    """alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
-    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal
-    dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory
-    ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor
-    mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand
-    sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut
-    wheat white wine yellow""".split()
-)
+_COLOR_WORDS: Final = """
+    alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
+    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream
+    crystal dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather
+    indigo ivory ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha
+    multicolor mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal
+    rust sand sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise
+    violet walnut wheat white wine yellow
+"""
+_COLORS: Final = tuple(_COLOR_WORDS.split())
 _LATIN_1: Final = dict.fromkeys(range(128, 256))
 
 
@@ -116,9 +117,7 @@ def _levels(product_category: str) -> set[str]:
 def _matching_attributes(product: Product, wanted: Sequence[str]) -> int:
     own = [_processed(attribute) for attribute in product.attributes]
     texts = [product.title.lower(), " ".join(product.bullet_points).lower(), product.description.lower()]
-    return sum(
-        _matches_any(own, attribute) or any(attribute in text for text in texts) for attribute in wanted
-    )
+    return sum(_matches_any(own, attribute) or any(attribute in text for text in texts) for attribute in wanted)
 
 
 def _matching_options(chosen: Iterable[str], wanted: Iterable[str | tuple[str, str]]) -> int:
