@@ -12,7 +12,6 @@ import importlib.util
 import io
 import json
 import os
-import random
 import sys
 from dataclasses import dataclass
 from functools import lru_cache

@@ -3,8 +3,9 @@
     WEBSHOP_HOME=… python -m tests.live.webshop_parity [--jobs 2] [--official 240] [--hostile 160] [--record]
 
 Random and goal-directed sessions (``webshop_walks.py``) on the benchmark's 1,000 products and on made-up catalogues
-whose texts are hostile (``tests/envs/webshop/shops.py``). Compared after every action: the observation in all four modes,
-what can be clicked and in which order, whether there is a search bar, reward, end. Exit status 1 on any difference.
+whose texts are hostile (``tests/envs/webshop/shops.py``). Compared after every action: the observation in all four
+modes, what can be clicked and in which order, whether there is a search bar, reward, end. Exit status 1 on any
+difference.
 ``--record`` keeps a selection of the original's sessions; ``make test`` replays them without the original.
 """
 

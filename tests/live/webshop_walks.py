@@ -35,7 +35,8 @@ class ShopWalk:
         if self._purposeful and not has_search_bar:
             return f"click[{self._next_for_the_goal(clickables)}]"
         if has_search_bar or not clickables or rng.random() < 0.03:
-            return f"search[{self._goal.name if self._purposeful else self._keywords()}]"
+            named = self._purposeful and rng.random() < 0.8
+            return f"search[{self._goal.name if named else self._keywords()}]"
         return f"click[{rng.choices(clickables, [self._weight(name) for name in clickables])[0]}]"
 
     def _next_for_the_goal(self, clickables: Sequence[str]) -> str:

@@ -276,7 +276,7 @@ class Engine:
             self._show(replace(view, page=Page.ITEM, sub_page=""))
         else:
             assert view.sheet is not None
-            options = {**view.options, view.sheet.option_of[name].lower(): name}
+            options = {**view.options, view.sheet.option_of[name]: name}
             self._show(replace(view, options=options))
 
     def _page_reached(self, name: str) -> int | None:

@@ -10,25 +10,22 @@ from agentgym_prm.envs.webshop.engine import Shop
 from agentgym_prm.envs.webshop.goals import Goal
 from agentgym_prm.envs.webshop.nouns import RuleNouns
 
-HOSTILE_TEXTS = (
-    ["<script>alert('x')</script>", "</h4></div>", '"', "'", '5"', "&", "&amp;", "&#34;", "&lt;b&gt;", "<!--", "-->"]
-    + ["--!>", "]]>", "</script>", "<pre> ", "<br>", "{{ 7*7 }}", "{% raw %}", "{{#products}}", "{{&asin}}", "${asin}"]
-    + ["\x00", "\x0b", "\x0c", "\x1b[31m", "\x1f", "\x7f", "\x85", "\u2028", "\u200b", "\ufeff", "\xa0", "\u3000"]
-    + ["漢字", "עברית", "Ünïcödé", "ß", "İ", "ΑΣ", "😀", "e\u0301", " ", "  ", "\n", "\t", "\r\n", " \n ", "\\", "`"]
-    + ["%41", "+", "/", "$1", "[SEP]", "[button]", "[clicked button]", "click[x]", "search[y]", "]", "[", "None", "0"]
-)
-WORDS = "red blue leather shoes running women men large small cotton desk lamp solid wood tea sugar free".split()
-BUTTON_NAMES = [
-    "Buy Now",
-    "Description",
-    "Features",
-    "Reviews",
-    "Attributes",
-    "Search",
-    "Back to Search",
-    "Next >",
-    "< Prev",
+# fmt: off
+HOSTILE_TEXTS = [
+    "<script>alert('x')</script>", "</h4></div>", '"', "'", '5"', "&", "&amp;", "&#34;", "&lt;b&gt;", "<!--", "-->",
+    "--!>", "]]>", "</script>", "<pre> ", "<br>", "{{ 7*7 }}", "{% raw %}", "{{#products}}", "{{&asin}}", "${asin}",
+    "\x00", "\x0b", "\x0c", "\x1b[31m", "\x1f", "\x7f", "\x85", "\u2028", "\u200b", "\ufeff", "\xa0", "\u3000",
+    "漢字", "עברית", "Ünïcödé", "ß", "İ", "ΑΣ", "😀", "e\u0301", " ", "  ", "\n", "\t", "\r\n", " \n ", "\\", "`",
+    "%41", "+", "/", "$1", "[SEP]", "[button]", "[clicked button]", "click[x]", "search[y]", "]", "[", "None", "0",
 ]
+BLANKS = " \n\t\f\r\x0b\x1f\xa0\u2028"
+WORDS = [
+    "red", "blue", "leather", "shoes", "running", "women", "men", "large", "small", "cotton", "desk", "lamp", "wood",
+]
+BUTTON_NAMES = [
+    "Buy Now", "Description", "Features", "Reviews", "Attributes", "Search", "Back to Search", "Next >", "< Prev",
+]
+# fmt: on
 ODD_IDS = ["NEXT >", "< PREV", "SEARCH", 'A&B"<C>', "Ä'Ö", "SIZE"]
 
 
@@ -110,6 +107,8 @@ def _hostile_product(asin: str, rng: random.Random) -> Product:
 
 
 def _text(rng: random.Random) -> str:
+    if rng.random() < 0.1:
+        return "".join(rng.choices(BLANKS, k=rng.randint(1, 3)))
     pieces = rng.choices([*HOSTILE_TEXTS, *WORDS * 2], k=rng.choice([0, 1, 1, 2, 3, 5, 8]))
     return rng.choice(["", " "]).join(pieces)
 
