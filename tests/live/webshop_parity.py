@@ -19,7 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 from agentgym_prm.envs.webshop.catalog import open_catalogue
 from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, Engine, Shop
 from agentgym_prm.envs.webshop.goals import Goal, human_goals, synthetic_goals
-from tests.envs.webshop.shops import hostile_catalogue, made_goal, shop_of
+from tests.envs.webshop.shops import hostile_catalogue, made_goal, shop_of, small_catalogue
 from tests.live.webshop_original import Original, Shown, home
 from tests.live.webshop_walks import ShopWalk
 
@@ -35,6 +35,8 @@ REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "tests/envs/webshop/recorded_sessions.jsonl.xz"
 SESSIONS_A_CATALOGUE = 20
 MAX_STEPS = 40
+MADE_GOAL_EVERY = 3
+SMALL_SESSIONS = 8
 
 
 def data_folder() -> Path:
@@ -44,13 +46,14 @@ def data_folder() -> Path:
 
 @dataclass
 class Session:
-    """One session in the original: what was typed, and what it showed after it (the first entry is the opening)."""
+    """One session in the original: what it showed after each action (the first entry is the opening).
+
+    Everything else follows from shop and seed; of the benchmark's texts nothing is kept but digests.
+    """
 
     shop: str
     seed: int
     show_attributes: bool
-    goal: dict[str, Any]
-    session: str
     steps: list[dict[str, Any]] = field(default_factory=list)
     pages: Counter[str] = field(default_factory=Counter)
     mismatch: str = ""
@@ -58,9 +61,10 @@ class Session:
 
 @lru_cache(maxsize=16)
 def shop_named(name: str) -> Shop:
-    """``official``, or ``hostile/NUMBER``."""
-    kind, _, number = name.partition("/")
-    return shop_of(open_catalogue(data_folder()) if kind == "official" else hostile_catalogue(int(number)))
+    """``official``, ``small``, or ``hostile/NUMBER``."""
+    if name == "official":
+        return shop_of(open_catalogue(data_folder()))
+    return shop_of(small_catalogue() if name == "small" else hostile_catalogue(int(name.partition("/")[2])))
 
 
 @lru_cache
@@ -72,7 +76,7 @@ def official_goals() -> Sequence[Goal]:
 def goal_for(shop: str, seed: int) -> Goal:
     """A goal of the benchmark, or one made for a product, which may ask for what there is not."""
     rng = random.Random(f"goal {shop} {seed}")
-    if shop == "official" and seed % 3:
+    if shop == "official" and seed % MADE_GOAL_EVERY:
         return rng.choice(official_goals())
     catalogue = shop_named(shop).catalogue
     return made_goal(catalogue.product(rng.randrange(len(catalogue))), rng, seed)
@@ -89,13 +93,14 @@ def compare_session(shop: str, seed: int) -> Session:
     original = original_for(shop, show_attributes)
     goal = goal_for(shop, seed)
     walk = ShopWalk(shop_named(shop).catalogue, goal, seed)
-    session = Session(shop, seed, show_attributes, asdict(goal), walk.session)
+    session = Session(shop, seed, show_attributes)
     engine = Engine(shop_named(shop), show_attributes=show_attributes)
     observation, shown, action = engine.reset(goal, walk.session), original.reset(goal, walk.session), ""
     for _ in range(MAX_STEPS + 1):
-        session.steps.append({"action": action, **_recorded(shown)})
+        session.steps.append(recorded(shop, action, shown))
         session.pages[kind_of_page(engine)] += 1
-        session.mismatch = _difference(engine, observation, shown)
+        if difference := _difference(engine, observation, shown):
+            session.mismatch = f"{action!r}: {difference}"
         if session.mismatch or shown.done:
             break
         action = walk.choose(shown.clickables, shown.has_search_bar)
@@ -136,20 +141,25 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _recorded(shown: Shown) -> dict[str, Any]:
-    return {
-        "shown": digest([[shown.observations[mode] for mode in OBSERVATION_MODES], shown.clickables]),
-        "search bar": shown.has_search_bar,
-        "reward": shown.reward,
-        "done": shown.done,
-    }
+def recorded(shop: str, action: str, shown: Shown) -> dict[str, Any]:
+    """What is kept of a step: digests, and all texts where the catalogue is the small one."""
+    everything = [[shown.observations[mode] for mode in OBSERVATION_MODES], shown.clickables, shown.has_search_bar]
+    record = {"typed": digest(action), "shown": digest(everything), "reward": shown.reward, "done": shown.done}
+    if shop == "small":
+        record |= {"action": action, "observations": shown.observations}
+    return record
+
+
+def is_recordable(session: Session) -> bool:
+    """Sessions with the benchmark's own goals are not recorded: those of tests stay as they are."""
+    return session.shop != "official" or session.seed % MADE_GOAL_EVERY == 0
 
 
 def select(sessions: Sequence[Session], per_shop: int = 40) -> list[Session]:
     """Sessions of each kind of shop that show the most different pages."""
     chosen: list[Session] = []
-    for kind in ("official", "hostile"):
-        rest = [session for session in sessions if session.shop.startswith(kind)]
+    for kind in ("official", "hostile", "small"):
+        rest = [session for session in sessions if session.shop.startswith(kind) and is_recordable(session)]
         seen: Counter[str] = Counter()
         for _ in range(min(per_shop, len(rest))):
             best = max(rest, key=lambda s: (sum(1 / (1 + seen[page]) for page in s.pages), -len(s.steps)))
@@ -181,14 +191,14 @@ def main() -> int:
     options = parser.parse_args()
     home()
     tasks = [("official", seed) for seed in range(options.official)]
+    tasks += [("small", seed) for seed in range(SMALL_SESSIONS)]
     tasks += [(f"hostile/{seed // SESSIONS_A_CATALOGUE}", seed) for seed in range(options.hostile)]
     with ProcessPoolExecutor(options.jobs) as pool:
         sessions = []
         for session in pool.map(compare_session, *zip(*tasks, strict=True), chunksize=4):
             sessions.append(session)
             if session.mismatch:
-                typed = [step["action"] for step in session.steps]
-                print(f"{session.shop} {session.seed} after {typed[-4:]}: {session.mismatch}", flush=True)
+                print(f"{session.shop} {session.seed}: {session.mismatch}", flush=True)
     different = sum(bool(session.mismatch) for session in sessions)
     _report(sessions, different)
     if options.record and not different:

@@ -4,6 +4,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agentgym_prm.envs.webshop.catalog import Catalogue, Product, catalogue_of
 from agentgym_prm.envs.webshop.engine import Shop
@@ -71,6 +72,62 @@ def made_goal(product: Product, rng: random.Random, number: int = 0) -> Goal:
         options=chosen if rng.random() < 0.5 else tuple(chosen.values()),
         weight=1.0,
         goal_id=f"made/{product.asin}/{number}",
+    )
+
+
+def small_catalogue() -> Catalogue:
+    """A shoe with options, a lamp with markup in its texts, and eleven pairs of socks that fill more than a page."""
+    shoe = Product(
+        asin="B000000001",
+        title="Trail Shoe",
+        description="A light shoe.",
+        bullet_points=("rubber sole", "wide fit"),
+        category="fashion",
+        query="shoes",
+        product_category="Clothing › Shoes",
+        pricing=(40.0, 48.0),
+        price_tag="$40.0 to $48.0",
+        options={"color": ("red", "dark blue"), "size": ("7", "8")},
+        option_images={"red": "https://example.org/red.jpg", "dark blue": None, "7": None, "8": None},
+        attributes=("rubber sole", "light weight"),
+        image="https://example.org/shoe.jpg",
+    )
+    lamp = Product(
+        asin="B000000002",
+        title='Lamp <b>"Sun" & Moon</b>',
+        description="<script>alert('x')</script>",
+        bullet_points=("", " \n"),
+        category="garden",
+        query="lamps",
+        product_category="Home",
+        pricing=(12.5,),
+        price_tag="$12.5",
+        options={},
+        option_images={},
+        attributes=("DUMMY_ATTR",),
+        image="https://example.org/lamp.jpg",
+    )
+    socks = [
+        replace(lamp, asin=f"B00000001{number:X}", title=f"Socks {number}", query="socks", category="fashion")
+        for number in range(11)
+    ]
+    return catalogue_of([shoe, lamp, *socks], "small")
+
+
+def shoe_goal() -> Goal:
+    """The shoe of the small catalogue, in red, for less than 50 dollars."""
+    return Goal(
+        asin="B000000001",
+        category="fashion",
+        query="shoes",
+        name="Trail Shoe",
+        product_category="Clothing › Shoes",
+        instruction="i need a red shoe with a rubber sole, and price lower than 50.00 dollars",
+        attributes=("rubber sole",),
+        price_upper=50.0,
+        options=("red",),
+        weight=1.0,
+        goal_id="made/B000000001/0",
     )
 
 
