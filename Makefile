@@ -7,7 +7,7 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
+.PHONY: setup demo test check parity record-walks parity-webshop record-webshop bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
 
 setup: $(VENV)/.installed
 
@@ -41,6 +41,21 @@ parity: .venv-parity/.installed  ## native engine against the original, which th
 record-walks: .venv-parity/.installed  ## record anew the original's transcripts that `make test` replays
 	$(PARITY)/python -m tests.live.parity --record
 
+# The original is not a package: only what it imports is installed, and it runs from a checkout.
+WEBSHOP := .venv-webshop/bin
+
+.venv-webshop/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(WEBSHOP)/python || $(PYTHON) -m venv .venv-webshop
+	$(WEBSHOP)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+		flask beautifulsoup4 thefuzz rich
+	touch $@
+
+parity-webshop: .venv-webshop/.installed  ## native WebShop against the original (needs $$WEBSHOP_HOME, a checkout of princeton-nlp/WebShop)
+	$(WEBSHOP)/python -m tests.live.webshop_parity
+
+record-webshop: .venv-webshop/.installed  ## record anew the original's sessions that `make test` replays
+	$(WEBSHOP)/python -m tests.live.webshop_parity --record
+
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
 	$(BIN)/python benchmarks/alfworld_vector.py
@@ -67,4 +82,4 @@ bench-trl: .venv-trl/.installed  ## an update of GRPO against TRL's, which this 
 	.venv-trl/bin/python benchmarks/trl_update.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-trl .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-webshop .venv-trl .mypy_cache .pytest_cache .ruff_cache .hypothesis

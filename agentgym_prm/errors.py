@@ -5,6 +5,7 @@
     AgentGymError
     ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
+    ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
     ├── UsageError (ValueError)                 a command-line argument out of range
@@ -29,6 +30,10 @@ class GameFormatError(AgentGymError, ValueError):
 
 class DataNotFoundError(AgentGymError, FileNotFoundError):
     """No game data where they were looked for."""
+
+
+class IndexFormatError(AgentGymError, ValueError):
+    """A search index on disk is damaged, incomplete or of another version."""
 
 
 class MissingDependencyError(AgentGymError, ImportError):

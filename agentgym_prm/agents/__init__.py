@@ -3,7 +3,14 @@
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.mixture import Mixture, Switch
-from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, HumanAgent, RandomAgent, ReplayAgent
+from agentgym_prm.agents.scripted import (
+    ExpertAgent,
+    HandcodedAgent,
+    HumanAgent,
+    RandomAgent,
+    ReplayAgent,
+    ShopperAgent,
+)
 
 __all__ = [
     "Agent",
@@ -14,5 +21,6 @@ __all__ = [
     "Mixture",
     "RandomAgent",
     "ReplayAgent",
+    "ShopperAgent",
     "Switch",
 ]

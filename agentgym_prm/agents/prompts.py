@@ -1,11 +1,12 @@
 """From a history to chat messages, and from there to the token ids that a sampler and a trainer share.
 
-A prompt is a Jinja template: one of those beside this file, by name, or any file. It sets three variables and fills one
+A prompt is a Jinja template: one of those beside this file, by name, or any file. It sets a few variables and fills one
 or two blocks::
 
     {% set style = "conversation" %}        or "state": only the present turn is shown, rendered afresh every time
     {% set reply_format = "reason_action" %} a name from envs.parsing.REPLY_FORMATS
     {% set commands = "household" %}         a name from envs.parsing.CLEANERS
+    {% set memory = "room" %}                optional, in the style "state": a name from MEMORIES
     {% block system %}…{% endblock %}        optional
     {% block user %}…{% endblock %}          one turn
 
@@ -14,23 +15,36 @@ Blocks see ``task``, ``observation``, ``admissible_commands``, ``turn`` (from 0)
 far). In a conversation, a block sees its own turn only: that is what keeps earlier messages as they were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from agentgym_prm.envs.alfworld.memory import RoomMemory
 from agentgym_prm.envs.parsing import CLEANERS, REPLY_FORMATS, ParsedReply, ReplyFormat, parse_reply
 from agentgym_prm.errors import UnknownNameError, needs_extra
-from agentgym_prm.folding import HistoryFold
+from agentgym_prm.folding import HistoryFold, Reading
 from agentgym_prm.transcript import Chat, Message, Transcript, Turn, build_transcripts
 from agentgym_prm.types import Action, History, Step, Trajectory
 
-PROMPTS: Final = ("bare", "brief", "exploration", "frontier", "memory", "reason_action", "thought_action")
+PROMPTS: Final = (
+    "bare",
+    "brief",
+    "exploration",
+    "frontier",
+    "memory",
+    "reason_action",
+    "shop",
+    "shopping_bare",
+    "shopping_reason_action",
+    "shopping_thought_action",
+    "thought_action",
+)
 """The prompts that come with the package."""
 STYLES: Final = ("conversation", "state")
+MEMORIES: Final = ("room", "shop")
+"""What reads the texts for prompts of the style "state": ``RoomMemory`` of ALFWorld, ``ShopMemory`` of WebShop."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Prompt:
             raise UnknownNameError.of("reply format", self._variable("reply_format"), REPLY_FORMATS)
         if self._variable("commands") not in CLEANERS:
             raise UnknownNameError.of("command cleaner", self._variable("commands"), CLEANERS)
+        if self._memory not in MEMORIES:
+            raise UnknownNameError.of("memory", self._memory, MEMORIES)
         if "user" not in self._template.blocks:
             raise ValueError(f"prompt {self.name!r} has no block 'user': every prompt needs {{% block user %}}")
 
@@ -83,8 +99,12 @@ class Prompt:
         return Environment(undefined=StrictUndefined, autoescape=False).from_string(self.source)
 
     @cached_property
-    def _memories(self) -> HistoryFold[RoomMemory]:
-        return HistoryFold(RoomMemory.begin)
+    def _memories(self) -> HistoryFold[Reading]:
+        return HistoryFold(_beginning(self._memory))
+
+    @property
+    def _memory(self) -> str:
+        return self._variable("memory") or MEMORIES[0]
 
     def _variable(self, name: str) -> str:
         return self._settings.get(name, "")
@@ -168,6 +188,17 @@ class Prompt:
         if name not in self._template.blocks:
             return ""
         return "".join(self._template.blocks[name](self._template.new_context(values)))
+
+
+def _beginning(memory: str) -> Callable[[str, str, tuple[str, ...]], Reading]:
+    """What reads the opening of an episode. Imported late: a prompt loads the environment that it is for, no other."""
+    if memory == "shop":
+        from agentgym_prm.envs.webshop.memory import ShopMemory
+
+        return ShopMemory.begin
+    from agentgym_prm.envs.alfworld.memory import RoomMemory
+
+    return RoomMemory.begin
 
 
 @dataclass(frozen=True, slots=True)

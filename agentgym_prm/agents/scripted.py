@@ -10,6 +10,7 @@ from agentgym_prm.types import INJECTED, Action, History
 
 if TYPE_CHECKING:
     from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
+    from agentgym_prm.envs.webshop.experts import Shopper
 
 
 class RandomAgent(Agent):
@@ -113,6 +114,26 @@ def _told(task: str, observation: str, admissible: Sequence[str]) -> "HandcodedE
     expert = HandcodedExpert()
     expert.begin(task, observation, admissible)
     return expert
+
+
+class ShopperAgent(Agent):
+    """Plays WebShop from its texts alone: instruction, observations and admissible commands of the history.
+
+    It reads the observation modes ``text_rich`` and ``text``. After the purchase it has no answer: an empty command.
+    """
+
+    def __init__(self) -> None:
+        self.name = "shopper"
+        self._shoppers = HistoryFold(_shopping)
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._shoppers.of(history).choose())] * n for history in histories]
+
+
+def _shopping(task: str, observation: str, admissible: Sequence[str]) -> "Shopper":
+    from agentgym_prm.envs.webshop.experts import Shopper
+
+    return Shopper.begin(task, observation, admissible)
 
 
 class HumanAgent(Agent):

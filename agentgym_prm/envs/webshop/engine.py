@@ -276,7 +276,7 @@ class Engine:
             self._show(replace(view, page=Page.ITEM, sub_page=""))
         else:
             assert view.sheet is not None
-            options = {**view.options, view.sheet.option_of[name].lower(): name}
+            options = {**view.options, view.sheet.option_of[name]: name}
             self._show(replace(view, options=options))
 
     def _page_reached(self, name: str) -> int | None:
@@ -297,8 +297,7 @@ class Engine:
 
     def _buy(self) -> None:
         product = self.view.product
-        price = self.shop.catalogue.price(self.shop.catalogue.index(product.asin))
-        reward = purchase_reward(product, self.goal, price, self.view.options, self.shop.nouns)
+        reward = purchase_reward(product, self.goal, product.price, self.view.options, self.shop.nouns)
         self.done, self.outcome, self.reward_parts = True, reward.total, reward.parts
         self._show(replace(self.view, page=Page.DONE, reward=reward.total))
 

@@ -16,7 +16,7 @@ from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
 from agentgym_prm.envs.webshop.catalog import Catalogue, open_catalogue
 from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, Engine, Shop
 from agentgym_prm.envs.webshop.experts import EXPERTS, Oracle, Shopper
-from agentgym_prm.envs.webshop.generate import DIFFICULTIES, BuiltinGoals, builtin_catalogue
+from agentgym_prm.envs.webshop.generate import DIFFICULTIES, BuiltinGoals, builtin_catalogue, builtin_synthetic_goals
 from agentgym_prm.envs.webshop.goals import SPLITS, Goal, human_goals, official_split, synthetic_goals
 from agentgym_prm.envs.webshop.memory import suggested_searches
 from agentgym_prm.envs.webshop.nouns import noun_function
@@ -170,10 +170,13 @@ class SuggestingEngine(Engine):
 
 
 class _Tasks:
-    """The goals of a split, and where each of them stands."""
+    """The goals of a split, and where each of them stands. Read-only: a deep copy is the thing itself."""
 
     def __init__(self, goals: Sequence[Goal]) -> None:
         self.goals = goals
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Tasks":
+        return self
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -209,8 +212,9 @@ def _open_shop(
 def _open_tasks(
     place: Path | None, split: str, difficulty: str, kind: str, num_products: int | None
 ) -> _Tasks:
-    if place is None and kind == "human":
-        return _Tasks(BuiltinGoals(split, difficulty, num_products))
+    if place is None:
+        make_goals = BuiltinGoals if kind == "human" else builtin_synthetic_goals
+        return _Tasks(make_goals(split, difficulty, num_products))
     catalogue = _open_catalogue(place, difficulty, num_products)
     goals = human_goals(catalogue) if kind == "human" else synthetic_goals(catalogue)
     return _Tasks(official_split(goals, split))

@@ -9,7 +9,7 @@ What it would do is a function of its memory, so it plays on from any state, who
 most and buys. It looks up what searches find, but types only keywords from the instruction or the product's title.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -22,6 +22,7 @@ from agentgym_prm.envs.webshop.memory import (
     Offer,
     ShopMemory,
     Wish,
+    stem,
     suggested_searches,
     suggestions,
     words,
@@ -34,13 +35,13 @@ NO_ANSWER: Final = ""
 
 STEPS: Final = 15
 """How many commands the shopper thinks it has."""
-_IN_FEATURES: Final = 0.5
+_IN_FEATURES: Final = 0.4
 """How likely a word that neither title nor options of an opened product have stands on its features page."""
-_INSIDE: Final = 0.6
+_INSIDE: Final = 0.65
 """How likely a word that the title lacks shows once a product is opened."""
 _OVER: Final = 0.3
 """What a price above the limit costs, as a share of what is asked for."""
-_RANK: Final = 0.002
+_RANK: Final = 0.03
 """What one place further down in the results costs."""
 _FEATURES: Final = "features"
 
@@ -97,17 +98,18 @@ class Shopper(ShopMemory):
 
     def _worth(self, offer: Offer) -> float:
         """What a product is worth as far as it is known, with the options that would be picked; about 0 to 1."""
-        return share(self.wish, self._known(offer)) - _OVER * offer.over(self.wish.limit) - _RANK * offer.rank
+        return self._share(offer) - _OVER * offer.over(self.wish.limit) - _RANK * offer.rank
 
     def _hope(self, offer: Offer) -> float:
         """How much of what it seems to lack may yet turn up."""
-        missing = 1 - share(self.wish, self._known(offer))
+        missing = 1 - self._share(offer)
         if not offer.opened:
             return _INSIDE * missing
         return 0 if _FEATURES in offer.details else _IN_FEATURES * missing
 
-    def _known(self, offer: Offer) -> str:
-        return " ".join((offer.title, *picked(self.wish, offer).values(), *offer.details.values()))
+    def _share(self, offer: Offer) -> float:
+        text = "\n".join((offer.title, *offer.details.values()))
+        return share(self.wish, text, tuple(picked(self.wish, offer).values()))
 
 
 def picked(wish: Wish, offer: Offer) -> dict[str, str]:
@@ -126,33 +128,33 @@ def _fit(wish: Wish, name: str, value: str) -> float:
     own = words(value)
     if not own:
         return 0.0
-    said = f" {' '.join(words(wish.text))} "
-    if f" {' '.join((*words(name), *own))} " in said:
-        return 2.0 + len(own)
-    if f" {' '.join(own)} " in said:
+    if named := dict(wish.named).get(name):
+        return 3.0 if words(named) == own else _overlap(words(named), own)
+    if f" {' '.join(own)} " in f" {' '.join(words(wish.text))} ":
         return 1.0 + len(own) / 100
-    wanted = {stem(word) for word in wish.words}
-    return sum(stem(word) in wanted for word in own) / len(own)
+    return _overlap(wish.words, own)
+
+
+def _overlap(wanted: Sequence[str], own: Sequence[str]) -> float:
+    """Share of ``own`` words that are wanted; a word with a wanted one in it counts half (1877blue)."""
+    stems = {stem(word) for word in wanted}
+    hits = sum(
+        1.0 if stem(word) in stems else 0.5 * any(len(other) > 2 and other in word for other in stems) for word in own
+    )
+    return hits / len(own)
 
 
 @lru_cache(2**16)
-def share(wish: Wish, text: str) -> float:
-    """Share of the words of the instruction that occur in a text, whatever their endings; in [0, 1]."""
-    there = {stem(word) for word in words(text)}
-    return sum(stem(word) in there for word in wish.words) / max(1, len(wish.words))
+def share(wish: Wish, text: str, picked_values: tuple[str, ...] = ()) -> float:
+    """Share of what the instruction says that occurs in a text or among the options picked; in [0, 1].
 
-
-def stem(word: str) -> str:
-    """A word without the endings of plurals.
-
-    >>> stem("brushes"), stem("glass"), stem("berries")
-    ('brush', 'glass', 'berry')
+    Words count one each, whatever their endings; named options, which are compared with what was picked, two each.
     """
-    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes")) else word[:-1]
+    there = {stem(word) for word in words(" ".join((text, *picked_values)))}
+    found = float(sum(stem(word) in there for word in wish.free_words))
+    for _, wanted in wish.named:
+        found += 2 * max((_overlap(words(wanted), words(value)) for value in picked_values), default=0.0)
+    return found / max(1, len(wish.free_words) + 2 * len(wish.named))
 
 
 class Oracle:

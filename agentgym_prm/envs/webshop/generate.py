@@ -30,13 +30,12 @@ import re
 import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import cache
-from itertools import combinations
-from itertools import product as cartesian
+from functools import cache, lru_cache
+from itertools import combinations, product as cartesian
 from typing import Final, TypeVar, overload
 
 from agentgym_prm.envs.webshop.catalog import Catalogue, catalogue_of
-from agentgym_prm.envs.webshop.goals import NO_LIMIT, SPLITS, Goal
+from agentgym_prm.envs.webshop.goals import NO_LIMIT, SPLITS, Goal, synthetic_goals
 from agentgym_prm.envs.webshop.goods import BRANDS, FULL_KINDS, SERIES, SMALL_IDS, SMALL_KINDS, Kind
 from agentgym_prm.envs.webshop.product import Product
 from agentgym_prm.errors import UnknownNameError
@@ -138,12 +137,8 @@ class BuiltinGoals(Sequence[Goal]):
     """
 
     def __init__(self, split: str, difficulty: str = "full", num_products: int | None = None) -> None:
-        if split not in SPLITS:
-            raise UnknownNameError.of("split", split, SPLITS)
         self._split, self._difficulty = split, difficulty
         self._numbers = _numbers(split, difficulty, _count(difficulty, num_products))
-        if not self._numbers:
-            raise ValueError(f"a shop of {num_products} products has none in split {split!r}: ask for more")
 
     def __len__(self) -> int:
         return len(self._numbers) * GOALS_PER_PRODUCT
@@ -172,6 +167,16 @@ class BuiltinGoals(Sequence[Goal]):
         return repeat * len(self._numbers) + position
 
 
+def builtin_synthetic_goals(split: str, difficulty: str = "full", num_products: int | None = None) -> Sequence[Goal]:
+    """Goals made of attributes and options, as the benchmark makes them, of the same products as ``BuiltinGoals``.
+
+    Arguments and errors are those of ``BuiltinGoals``.
+    """
+    numbers = _numbers(split, difficulty, _count(difficulty, num_products))
+    wanted = catalogue_of((product(number, difficulty) for number in numbers), f"builtin-{difficulty}-{split}")
+    return synthetic_goals(wanted)
+
+
 # --- drawing ---
 
 
@@ -188,9 +193,14 @@ def _count(difficulty: str, num_products: int | None) -> int:
     return count
 
 
-@cache
+@lru_cache(maxsize=16)
 def _numbers(split: str, difficulty: str, count: int) -> tuple[int, ...]:
-    return tuple(number for number in range(count) if split_of(number, difficulty) == split)
+    if split not in SPLITS:
+        raise UnknownNameError.of("split", split, SPLITS)
+    numbers = tuple(number for number in range(count) if split_of(number, difficulty) == split)
+    if not numbers:
+        raise ValueError(f"a shop of {count} products has none in split {split!r}: ask for more")
+    return numbers
 
 
 def _pick(rng: random.Random, items: Sequence[T]) -> T:

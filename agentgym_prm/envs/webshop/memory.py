@@ -21,19 +21,34 @@ _LIMIT: Final = re.compile(
     r"[,. ]*(?:and )?(?:the )?(?:price )?(?:under|below|lower than|less than|cheaper than|at most|up to)"
     r" \$?(\d+(?:\.\d+)?)(?: dollars)?"
 )
-_WORD: Final = re.compile(r"\d+(?:\.\d+)?|[a-z]+")
+_WORD: Final = re.compile(r"\d+\.\d+[a-z0-9]*|[a-z0-9]+")
+_NAME: Final = r"(?:(?!with |and )[a-z]+ ){0,3}[a-z]+"
+_NAMED: Final = re.compile(rf"(?: with|,? and) ({_NAME}): ([^:]+?)(?=,? and {_NAME}: |$)")
 STOP_WORDS: Final = frozenset(
     ["a", "about", "after", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "buy", "by", "can", "could", "dollars", "do", "find", "for", "friend", "from", "get", "give", "good", "has", "have", "help", "hello", "hi", "i", "if", "ideally", "in", "is", "it", "its", "let", "like", "looking", "look", "me", "must", "my", "need", "needs", "new", "of", "offers", "on", "one", "or", "order", "other", "perfect", "please", "preferably", "price", "prefer", "s", "search", "shop", "shopping", "should", "show", "so", "some", "something", "t", "that", "the", "them", "there", "these", "they", "this", "those", "time", "to", "too", "today", "try", "us", "use", "used", "very", "want", "wants", "was", "we", "what", "which", "will", "with", "would", "you", "your", "interested", "missing", "went", "replace", "made", "make", "asked", "care", "ones", "possible"]
 )
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words and numbers of a text, lower-case, in order, with repeats.
+    """The runs of letters and digits in a text, lower-case, in order, with repeats; decimal points are kept.
 
     >>> words("Black1901, 10.5-inch")
-    ('black', '1901', '10.5', 'inch')
+    ('black1901', '10.5', 'inch')
     """
     return tuple(_WORD.findall(text.lower()))
+
+
+def stem(word: str) -> str:
+    """A word without the endings of plurals.
+
+    >>> stem("brushes"), stem("glass"), stem("berries")
+    ('brush', 'glass', 'berry')
+    """
+    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes")) else word[:-1]
 
 
 @dataclass(frozen=True)
@@ -43,10 +58,12 @@ class Wish:
     Attributes:
         text: The instruction in lower case, without the price limit.
         limit: Highest price in dollars; ``None`` if it names none.
+        named: Options that it states as ``name: value``, as synthetic goals do.
     """
 
     text: str
     limit: float | None
+    named: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     @lru_cache(4096)
@@ -54,19 +71,30 @@ class Wish:
         """Read an instruction.
 
         >>> Wish.of("find a red mug, and price lower than 20.00 dollars")
-        Wish(text='find a red mug', limit=20.0)
+        Wish(text='find a red mug', limit=20.0, named=())
         """
-        text = instruction.lower()
-        found = list(_LIMIT.finditer(text))
-        if not found:
-            return cls(text, None)
-        last = found[-1]
-        return cls((text[: last.start()] + " " + text[last.end() :]).strip(), float(last[1]))
+        text, limit = instruction.lower(), None
+        if found := list(_LIMIT.finditer(text)):
+            last = found[-1]
+            text, limit = (text[: last.start()] + text[last.end() :]).strip(), float(last[1])
+        return cls(text, limit, tuple(_NAMED.findall(text)))
 
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The words that say what is wanted, in order, without repeats."""
         return tuple(dict.fromkeys(word for word in words(self.text) if word not in STOP_WORDS))
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """The words without the endings of plurals."""
+        return frozenset(map(stem, self.words))
+
+    @cached_property
+    def free_words(self) -> tuple[str, ...]:
+        """Those of the words that stand before the named options."""
+        start = self.text.find(f" with {self.named[0][0]}: ") if self.named else -1
+        told = words(self.text[:start] if start >= 0 else self.text)
+        return tuple(dict.fromkeys(word for word in told if word not in STOP_WORDS))
 
     @cached_property
     def searches(self) -> tuple[str, ...]:
@@ -184,6 +212,11 @@ class ShopMemory:
     def listed(self) -> list[Offer]:
         """The products on the page of results shown last."""
         return [self.offers[asin] for asin in self.results]
+
+    def shared(self, text: str) -> str:
+        """The words of a text that the instruction has too, in the text's order, without repeats."""
+        wanted = self.wish.stems
+        return " ".join(dict.fromkeys(word for word in words(text) if stem(word) in wanted))
 
     def _follow(self, verb: str, argument: str, now: Mapping[str, str]) -> None:
         """What a command did to what is not shown: keywords, the product opened, the options chosen."""

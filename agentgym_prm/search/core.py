@@ -1,0 +1,25 @@
+"""What a search engine is to its users: texts in, the numbers of the best documents out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Hit(NamedTuple):
+    """A document that was found."""
+
+    document: int
+    """Its number: 0 for the first that was indexed."""
+    score: float
+    """How well it answers the query; above 0, comparable within one query only."""
+
+
+class SearchIndex(Protocol):
+    """Documents that can be searched, by several threads at once."""
+
+    def search(self, query: str, k: int) -> list[int]:
+        """Numbers of the ``k`` documents that answer ``query`` best, best first; fewer where fewer match at all."""
+        ...
+
+    def hits(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """For each query the ``k`` best documents with their scores, best first."""
+        ...
