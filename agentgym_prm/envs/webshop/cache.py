@@ -32,6 +32,8 @@ _FORMAT: Final = 1
 """To be raised with every change to the cleaning, to the form of a record or to the layout."""
 _ARRAYS: Final = ("asins", "order", "offsets", "checksums", "human", "synthetic")
 _UNFINISHED: Final = ".unfinished-"
+_ATTEMPTS: Final = 8
+"""A cache may be missing for a moment while another process replaces it."""
 _ABANDONED_AFTER_S: Final = 24 * 3600
 _logger = logging.getLogger(__name__)
 
@@ -96,17 +98,18 @@ def product_cache(files: ShopFiles, num_products: int | None, rewrite: bool = Fa
     """
     key = _key(files, num_products)
     folder = cache_folder() / "webshop" / key
-    if not rewrite:
-        with suppress(OSError, ValueError, KeyError):
-            return ProductCache(folder)
-    try:
-        _write(folder, files, num_products, rewrite)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        folder = Path(_temporary_folder().name) / key
-        _logger.warning("%s: the products are kept in %s, and only for this process", error, folder)
-        _write(folder, files, num_products, rewrite)
+    for attempt in range(_ATTEMPTS):
+        if attempt or not rewrite:
+            with suppress(OSError, ValueError, KeyError):
+                return ProductCache(folder)
+        try:
+            _write(folder, files, num_products)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            folder = Path(_temporary_folder().name) / key
+            _logger.warning("%s: the products are kept in %s, and only for this process", error, folder)
+            _write(folder, files, num_products)
     return ProductCache(folder)
 
 
@@ -140,16 +143,29 @@ def _content_hash(path: Path) -> str:
     return content_hash
 
 
-def _write(folder: Path, files: ShopFiles, num_products: int | None, replace: bool) -> None:
-    """Write a cache beside ``folder`` and move it there; processes that do so at the same time end up with one."""
+def _write(folder: Path, files: ShopFiles, num_products: int | None) -> None:
+    """Write a cache beside ``folder`` and move it there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder.parent, ignore_cleanup_errors=True) as place:
+        unfinished, old = Path(place) / "new", Path(place) / "old"
+        unfinished.mkdir()
         _write_products(unfinished, files, num_products)
-        _move(unfinished, folder, replace)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        # A process that wrote the same at the same time may have been faster: its cache is as good.
+        with suppress(FileExistsError):
+            _rename(unfinished, folder)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a folder; ``FileExistsError`` if there is one of that name."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(error.errno, str(error)) from error
+        raise
 
 
 def _remove_abandoned(parent: Path) -> None:
@@ -157,23 +173,6 @@ def _remove_abandoned(parent: Path) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
                 shutil.rmtree(path)
-
-
-def _move(unfinished: Path, folder: Path, replace: bool) -> None:
-    for attempt in range(100):
-        try:
-            unfinished.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 99:
-                raise
-            if not replace:
-                with suppress(OSError, ValueError, KeyError):
-                    ProductCache(folder)
-                    return  # another process was faster
-            with suppress(OSError), tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder.parent) as old:
-                folder.rename(Path(old) / "damaged")
-        else:
-            return
 
 
 def _write_products(folder: Path, files: ShopFiles, num_products: int | None) -> None:

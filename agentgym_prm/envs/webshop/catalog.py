@@ -145,8 +145,7 @@ class _OnDisk(Catalogue):
     """A catalogue whose products lie in a cache folder."""
 
     def __init__(self, files: ShopFiles, num_products: int | None) -> None:
-        self._source = (files.products, num_products)
-        self._files = files
+        self._files, self._num_products = files, num_products
         self.name = files.products.name + (f" (first {num_products:,})" if num_products is not None else "")
         self._cache = product_cache(files, num_products)
         self.skipped = self._cache.skipped
@@ -164,7 +163,7 @@ class _OnDisk(Catalogue):
         record = self._cache.record(index)
         if record is None:
             _logger.warning("the cache of %s in %s is damaged: writing it anew", self.name, self._cache.folder)
-            self._cache = product_cache(self._files, self._source[1], rewrite=True)
+            self._cache = product_cache(self._files, self._num_products, rewrite=True)
             record = self._cache.record(index)
         assert record is not None
         return product_of(record)
@@ -189,11 +188,11 @@ class _OnDisk(Catalogue):
         return self._cache.synthetic_N.tolist()  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Callable[..., Catalogue], tuple[Path, int | None]]:
-        return _open_path, self._source
+        return _reopen, (self._files.products, self._num_products)
 
 
 def open_catalogue(folder_or_file: str | PathLike[str], *, num_products: int | None = None) -> Catalogue:
-    """The benchmark's products; the same object for the same arguments, so all environments share what is read.
+    """The benchmark's products; the same object for the same files, so all environments share what is read.
 
     Args:
         folder_or_file: A product file (``items_shuffle*.json``, or ``.json.gz``) with the other two beside it, or the
@@ -207,9 +206,16 @@ def open_catalogue(folder_or_file: str | PathLike[str], *, num_products: int | N
     """
     if num_products is not None and num_products < 1:
         raise ValueError(f"num_products must be positive, got {num_products}")
-    return _open_path(Path(folder_or_file).expanduser().absolute(), num_products)
+    files = find_files(Path(folder_or_file).expanduser().absolute(), num_products)
+    stats = [path.stat() for path in files.paths]
+    return _open(files, num_products, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+def _reopen(products: Path, num_products: int | None) -> Catalogue:
+    return open_catalogue(products, num_products=num_products)
 
 
 @lru_cache(maxsize=16)
-def _open_path(path: Path, num_products: int | None) -> Catalogue:
-    return _OnDisk(find_files(path, num_products), num_products)
+def _open(files: ShopFiles, num_products: int | None, state: tuple[tuple[int, int], ...]) -> Catalogue:
+    """The catalogue of these files as they are, by sizes and times of change."""
+    return _OnDisk(files, num_products)

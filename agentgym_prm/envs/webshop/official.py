@@ -338,8 +338,8 @@ class _Scanner:
                 if self._at_end or len(self._text) - self._position > _LARGEST:
                     raise self._damaged(str(error)) from error
             else:
-                # A number that ends where the text does may go on.
-                if end < len(self._text) or self._at_end:
+                # A number near the end of the text may go on: of "-2.5e+3" that is sure after "-2.5e+" and one more.
+                if end + 2 < len(self._text) or self._at_end:
                     self._last = self._text[self._position : end]
                     self._position = end
                     return value

@@ -82,8 +82,8 @@ def product_record(product: Product) -> bytes:
     """A product as one JSON array, for the cache on disk; ``product_of`` reads it back."""
     values = [getattr(product, name) for name in _PLAIN]
     people = [[human.text, human.attributes, human.options] for human in product.human_instructions]
-    text = json.dumps([*values, people], ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")  # a JSON file may hold half a surrogate pair
+    # A JSON file may hold half of a surrogate pair.
+    return _encode([*values, people]).encode("utf-8", "surrogatepass")
 
 
 def product_of(record: bytes) -> Product:
@@ -98,4 +98,5 @@ def product_of(record: bytes) -> Product:
 
 
 _PLAIN = tuple(field.name for field in fields(Product) if field.name != "human_instructions")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _TUPLES = ("bullet_points", "pricing", "attributes", "instruction_attributes")
