@@ -2,6 +2,7 @@ import http.client
 import json
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import gymnasium as gym
@@ -10,11 +11,9 @@ import pytest
 from agentgym_prm import ExpertAgent, collect
 from agentgym_prm.envs import WEBSHOP
 from agentgym_prm.envs.webshop.catalog import catalogue_of
-from agentgym_prm.envs.webshop.engine import Engine, Shop
-from agentgym_prm.envs.webshop.goals import Goal
-from agentgym_prm.envs.webshop.nouns import noun_function
+from agentgym_prm.envs.webshop.engine import Engine
 from agentgym_prm.envs.webshop.server import ShopServer, _framed
-from tests.envs.webshop.test_engine import product  # a product by its fields
+from tests.envs.webshop.shops import shoe_goal, shop_of, small_catalogue
 
 OPTIONS = {"difficulty": "small", "split": "test"}
 
@@ -151,24 +150,21 @@ def test_other_sites_and_other_names_are_refused():
 
 def test_a_products_text_stays_text():
     hostile = "<script>alert(1)</script></head><body onload=alert(2)>\"'"
-    bought = product(title=hostile, description=hostile, options={"size": (hostile.lower(),)}, image='x" onerror="a')
-    catalogue = catalogue_of([bought], "hostile")
-
-    class Everything:
-        def search(self, query, k):
-            return [0]
-
-    engine = Engine(Shop(catalogue, Everything(), noun_function("rule")))
-    goal = Goal(bought.asin, "c", "q", "n", "p", hostile, ("a",), 10.0, (), 1.0, "goal")
-    engine.reset(goal, "0")
-    for command in ("search[x]", f"click[{bought.asin.lower()}]", "click[description]", "click[< prev]"):
+    sold = replace(
+        small_catalogue().product(0),
+        title=hostile,
+        description=hostile,
+        options={"size": (hostile.lower(),)},
+        image='x" onerror="a',
+    )
+    engine = Engine(shop_of(catalogue_of([sold], "hostile")))
+    engine.reset(replace(shoe_goal(), instruction=hostile), "0")
+    for command in ("search[alert]", f"click[{sold.asin.lower()}]", "click[description]", "click[< prev]"):
         engine.step(command)
         assert engine.valid
         page = _framed(engine, ["told"], mode="play", next=hostile)
-        assert page.count("<script") == 1
-        assert page.count("<body") == 1
-        assert page.count("</head>") == 1
-        assert "onerror" not in page.replace("&#34; onerror=&#34;", "")
+        assert (page.count("<script"), page.count("<body"), page.count("</head>")) == (1, 1, 1)
+        assert 'onerror="' not in page
 
 
 def test_every_answer_forbids_scripts_of_others():
