@@ -29,7 +29,7 @@ STOP_WORDS: Final = frozenset(
     good has have help hello hi i if ideally in is it its let like looking look me must my need needs new of offers on
     one or order other perfect please preferably price prefer s search shop shopping should show so some something t
     that the them there these they this those time to too today try us use used very want wants was we what which will
-    with would you your interested missing went replace made make asked care ones possible""".split()
+    with would you your interested missing went replace made make asked care ones possible""".split()  # noqa: SIM905  a list of a hundred strings is harder to read
 )
 
 
