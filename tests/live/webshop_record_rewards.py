@@ -95,6 +95,7 @@ def main() -> None:
         },
         "shuffled": digest(list(map(goal_fields, shuffled))),
         "rewards": list(rewards(original, products, prices, goals, random.Random(0))),
+        "own": digest(list(own_rewards(original, products, goals["synthetic"]))),
         "scores": scores(original, products),
     }
     RECORDED.write_bytes(lzma.compress(json.dumps(record, separators=(",", ":")).encode()))
@@ -132,6 +133,13 @@ def rewards(original, products, prices, goals, rng):
             "kind": kind, "goal": which, "price_upper": goal["price_upper"], "product": bought,
             "price": prices[product["asin"]], "options": chosen, "total": total, "parts": parts,
         }  # fmt: skip
+
+
+def own_rewards(original, products, goals):
+    """What each wanted product is worth with the options that are asked for: not always 1."""
+    by_asin = {product["asin"]: product for product in products}
+    for goal in goals:
+        yield original.goal.get_reward(by_asin[goal["asin"]], goal, 0.0, goal["goal_options"])
 
 
 def scores(original, products):

@@ -181,7 +181,9 @@ def _write_products(folder: Path, files: ShopFiles, num_products: int | None) ->
     asins, offsets, checksums = [], [0], []
     human, synthetic = [], []
     with (folder / "records.jsonl").open("wb") as records:
-        products = tqdm(reader, f"reading {files.products.name}", num_products, leave=False, unit=" products", delay=2)
+        products = tqdm(
+            reader, f"reading {files.products.name}", num_products, leave=False, unit=" products", disable=None
+        )
         for index, product in enumerate(products):
             record = product_record(product) + b"\n"
             records.write(record)

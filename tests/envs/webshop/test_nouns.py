@@ -1,6 +1,5 @@
 import copy
 import pickle
-import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -91,8 +90,3 @@ def test_copies_of_a_spacy_function_share_its_model(fake_spacy):
     assert isinstance(function, SpacyNouns)
     assert copy.deepcopy(function) is function
     assert pickle.loads(pickle.dumps(function)) is function
-
-
-def test_nothing_heavy_is_loaded_before_a_title_is_tagged():
-    code = "import sys, agentgym_prm.envs.webshop.nouns as n; n.noun_function(); print('spacy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
