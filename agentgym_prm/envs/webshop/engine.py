@@ -233,7 +233,7 @@ class Engine:
         """What would be executed now, sorted; ``SEARCH_PATTERN`` stands for searches where there is a search bar."""
         if self.has_search_bar:
             return (SEARCH_PATTERN,)
-        return tuple(sorted([command for name in pages.clickables(self.view) if (command := _click_command(name))]))
+        return _click_commands(pages.clickables(self.view))
 
     # --- transitions ---
 
@@ -318,11 +318,11 @@ def parsed(command: str) -> tuple[str, str]:
     return line[:open_], line[open_ + 1 : close].lower()
 
 
-@lru_cache(maxsize=2**14)
-def _click_command(name: str) -> str:
-    """The command that clicks ``name``; empty if none does, say because the name holds a bracket or a line break."""
-    command = f"click[{name}]"
-    return command if name != _SEARCH and name and parsed(command) == ("click", name) else ""
+@lru_cache(maxsize=2**12)
+def _click_commands(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The commands that click ``names``, sorted; none can click a name that holds, say, a line break."""
+    commands = [f"click[{name}]" for name in names if name and name != _SEARCH]
+    return tuple(sorted([command for command in commands if parsed(command) == ("click", command[6:-1])]))
 
 
 _CACHE_LIMIT: Final = 4096

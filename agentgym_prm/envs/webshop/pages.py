@@ -249,17 +249,24 @@ def clickables(view: View) -> tuple[str, ...]:
     ``"search"``, the button of the search page, is among them, although clicking it does nothing.
     """
     if view.page is Page.SEARCH:
-        return (SEARCH.lower(),)
+        return (_LOWER[SEARCH],)
     if view.page is Page.DONE:
         return ()
-    labels: tuple[str, ...] = (BACK, PREVIOUS)
-    others: list[str] = []
+    if view.page is Page.SUB_PAGE:
+        return (_LOWER[BACK], _LOWER[PREVIOUS])
     if view.page is Page.RESULTS:
-        labels = (BACK, *_paging(view))
-        others = [sheet.link for sheet in view.shown]
-    elif view.page is Page.ITEM:
-        assert view.sheet is not None
-        labels = (*labels, *_sub_pages(view), BUY)
-        others = list(view.sheet.option_of)
-    # A dict keeps the order and drops what occurs twice.
-    return tuple(dict.fromkeys([*(label.lower() for label in labels), *others]))
+        return _distinct(_LOWER[BACK], *_lower(_paging(view)), *(sheet.link for sheet in view.shown))
+    assert view.sheet is not None
+    buttons = (_LOWER[BACK], _LOWER[PREVIOUS], *_lower(_sub_pages(view)), _LOWER[BUY])
+    return _distinct(*buttons, *view.sheet.option_of)
+
+
+_LOWER: Final = {label: label.lower() for label in (SEARCH, BACK, NEXT, PREVIOUS, BUY, *SUB_PAGES)}
+
+
+def _lower(labels: Sequence[str]) -> list[str]:
+    return [_LOWER[label] for label in labels]
+
+
+def _distinct(*names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))  # in the order of their first occurrence
