@@ -46,7 +46,7 @@ WEBSHOP := .venv-webshop/bin
 
 .venv-webshop/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(WEBSHOP)/python || $(PYTHON) -m venv .venv-webshop
-	$(WEBSHOP)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' \
+	$(WEBSHOP)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
 		flask beautifulsoup4 thefuzz rich
 	touch $@
 

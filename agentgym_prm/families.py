@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentgym_prm.agents.core import Agent
-from agentgym_prm.agents.scripted import HandcodedAgent
-from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.agents.scripted import HandcodedAgent, ShopperAgent
+from agentgym_prm.envs import ALFWORLD, TOY, WEBSHOP
 from agentgym_prm.errors import UsageError
 
 
@@ -53,6 +53,13 @@ _FAMILIES: Final = {
         make_text_expert=HandcodedAgent,
         privileged=("planner", "walkthrough"),
         prompt="brief",
+    ),
+    WEBSHOP: Family(
+        settings=("data", "split", "difficulty"),
+        text_expert="shopper",
+        make_text_expert=ShopperAgent,
+        privileged=("oracle",),
+        prompt="shop",
     ),
     TOY: Family(),
 }

@@ -54,8 +54,8 @@ def test_public_names_are_sorted_and_pinned():
     assert set(agentgym_prm.__all__) == {
         "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
-        "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv", "TextSpace", "TextVectorEnv",
-        "Trajectory", "VectorStepReward", "Weighted", "__version__", "collect", "evaluate", "rewarded",
+        "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv", "TextSpace",
+        "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__", "collect", "evaluate", "rewarded",
     }  # fmt: skip
     assert all(hasattr(agentgym_prm, name) for name in agentgym_prm.__all__)
 

@@ -201,17 +201,13 @@ def _open_catalogue(place: Path | None, difficulty: str, num_products: int | Non
 
 
 @lru_cache(maxsize=8)
-def _open_shop(
-    place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str
-) -> Shop:
+def _open_shop(place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str) -> Shop:
     catalogue = _open_catalogue(place, difficulty, num_products)
     return Shop(catalogue, BM25Index.build(catalogue.documents()), noun_function(nouns))
 
 
 @lru_cache(maxsize=16)
-def _open_tasks(
-    place: Path | None, split: str, difficulty: str, kind: str, num_products: int | None
-) -> _Tasks:
+def _open_tasks(place: Path | None, split: str, difficulty: str, kind: str, num_products: int | None) -> _Tasks:
     if place is None:
         make_goals = BuiltinGoals if kind == "human" else builtin_synthetic_goals
         return _Tasks(make_goals(split, difficulty, num_products))

@@ -25,7 +25,11 @@ _WORD: Final = re.compile(r"\d+\.\d+[a-z0-9]*|[a-z0-9]+")
 _NAME: Final = r"(?:(?!with |and )[a-z]+ ){0,3}[a-z]+"
 _NAMED: Final = re.compile(rf"(?: with|,? and) ({_NAME}): ([^:]+?)(?=,? and {_NAME}: |$)")
 STOP_WORDS: Final = frozenset(
-    ["a", "about", "after", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "buy", "by", "can", "could", "dollars", "do", "find", "for", "friend", "from", "get", "give", "good", "has", "have", "help", "hello", "hi", "i", "if", "ideally", "in", "is", "it", "its", "let", "like", "looking", "look", "me", "must", "my", "need", "needs", "new", "of", "offers", "on", "one", "or", "order", "other", "perfect", "please", "preferably", "price", "prefer", "s", "search", "shop", "shopping", "should", "show", "so", "some", "something", "t", "that", "the", "them", "there", "these", "they", "this", "those", "time", "to", "too", "today", "try", "us", "use", "used", "very", "want", "wants", "was", "we", "what", "which", "will", "with", "would", "you", "your", "interested", "missing", "went", "replace", "made", "make", "asked", "care", "ones", "possible"]
+    """a about after also am an and any are as at be been but buy by can could dollars do find for friend from get give
+    good has have help hello hi i if ideally in is it its let like looking look me must my need needs new of offers on
+    one or order other perfect please preferably price prefer s search shop shopping should show so some something t
+    that the them there these they this those time to too today try us use used very want wants was we what which will
+    with would you your interested missing went replace made make asked care ones possible""".split()  # noqa: SIM905  a list of a hundred strings is harder to read
 )
 
 

@@ -1,5 +1,6 @@
 """The rules of a shopping session, most of them the original's odd ones."""
 
+import copy
 import random
 import re
 import time
@@ -306,16 +307,16 @@ def test_a_reset_starts_anew():
 
 def test_a_clone_goes_on_independently():
     engine = started(*SHOE, "click[7]")
-    copy = engine.clone()
+    twin = engine.clone()
     before = everything(engine)
-    assert everything(copy) == before
+    assert everything(twin) == before
     for command in ("click[red]", "click[features]", "click[< prev]", "click[buy now]"):
-        copy.step(command)
-    assert copy.done
+        twin.step(command)
+    assert twin.done
     assert everything(engine) == before
     engine.step("click[8]")
     assert dict(engine.view.options) == {"size": "8"}
-    assert dict(copy.view.options) == {"size": "7", "color": "red"}
+    assert dict(twin.view.options) == {"size": "7", "color": "red"}
 
 
 def test_every_step_of_a_clone_is_what_the_original_engine_would_have_shown():
@@ -325,11 +326,11 @@ def test_every_step_of_a_clone_is_what_the_original_engine_would_have_shown():
     engine = Engine(shop)
     engine.reset(goal, "s")
     for _ in range(60):
-        copy = engine.clone()
+        twin = engine.clone()
         choices = engine.admissible_commands() or ("x",)
         command = rng.choice(choices).replace(SEARCH_PATTERN, "search[red shoes]")
-        assert copy.step(command) == engine.step(command)
-        assert everything(copy) == everything(engine)
+        assert twin.step(command) == engine.step(command)
+        assert everything(twin) == everything(engine)
 
 
 @pytest.mark.parametrize("mode", OBSERVATION_MODES)
@@ -345,6 +346,11 @@ def test_an_unknown_mode_is_refused_with_the_nearest():
         started(observation_mode="text_ritch")
     with pytest.raises(UnknownNameError, match="valid: text_rich, text, html, url"):
         started().observe("image")
+
+
+def test_a_deep_copy_shares_the_shop():
+    engine = started(*SHOE)
+    assert copy.deepcopy(engine).shop is engine.shop
 
 
 def test_a_search_is_made_once_for_all_sessions():
@@ -375,9 +381,9 @@ def test_every_admissible_command_is_executed_and_they_are_sorted():
             commands = engine.admissible_commands()
             assert list(commands) == sorted(set(commands))
             for command in commands:
-                copy = engine.clone()
-                copy.step(command.replace(SEARCH_PATTERN, "search[red]"))
-                assert copy.valid, command
+                twin = engine.clone()
+                twin.step(command.replace(SEARCH_PATTERN, "search[red]"))
+                assert twin.valid, command
                 seen += 1
             if engine.done:
                 break

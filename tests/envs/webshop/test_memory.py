@@ -18,15 +18,28 @@ ITEM = (
     "color\n  [clicked button] red [clicked button_]\n  [button] sea green [button_]\n"
     "size\n  [button] 2 ounce [button_]\n  [button] 4 ounce [button_]\n"
     "Toothbrush, red\nPrice: $12.0\nRating: N.A.\n"
-    "[button] Description [button_]\n[button] Features [button_]\n[button] Reviews [button_]\n[button] Buy Now [button_]\n"
+    "[button] Description [button_]\n[button] Features [button_]\n[button] Reviews [button_]\n"
+    "[button] Buy Now [button_]\n"
 )
 FEATURES = (
-    f"Instruction:\n{TASK}\n[button] Back to Search [button_]\n[button] < Prev [button_]\n Soft bristles\n Made for two\n"
+    f"Instruction:\n{TASK}\n[button] Back to Search [button_]\n[button] < Prev [button_]\n"
+    " Soft bristles\n Made for two\n"
 )
 ON_RESULTS = ("click[b000000001]", "click[b000000002]", "click[back to search]", "click[next >]")
 ON_ITEM = tuple(
     f"click[{name}]"
-    for name in ("2 ounce", "4 ounce", "< prev", "back to search", "buy now", "description", "features", "red", "reviews", "sea green")
+    for name in (
+        "2 ounce",
+        "4 ounce",
+        "< prev",
+        "back to search",
+        "buy now",
+        "description",
+        "features",
+        "red",
+        "reviews",
+        "sea green",
+    )
 )
 ON_FEATURES = ("click[< prev]", "click[back to search]")
 TURNS = (
@@ -169,4 +182,10 @@ def test_words_that_say_nothing_are_not_searched_for():
 def test_shared_words_are_those_of_the_instruction_whatever_their_endings():
     assert after(0).shared("Toothbrush (RED), 4 ounces, red again") == "toothbrush red ounces"
     assert words("3x-large, 10.5in") == ("3x", "large", "10.5in")
-    assert [stem(word) for word in ("boxes", "dress", "dresses", "bus", "ties")] == ["box", "dress", "dress", "bus", "ty"]
+    assert [stem(word) for word in ("boxes", "dress", "dresses", "bus", "ties")] == [
+        "box",
+        "dress",
+        "dress",
+        "bus",
+        "ty",
+    ]
