@@ -415,6 +415,7 @@ def _comparison(reports: list[EvalReport]) -> str:
             cells.append(f"{row.success:.1%} [{row.success_low:.1%}, {row.success_high:.1%}]")
         lines.append(f"{kind:<32}" + "".join(f"{cell:>24}" for cell in cells))
     lines.append(f"{'episodes':<32}" + "".join(f"{report.overall.episodes:>24}" for report in reports))
+    lines.append(f"{'mean score':<32}" + "".join(f"{report.overall.mean_score:>24.2f}" for report in reports))
     lines.append(f"{'mean steps':<32}" + "".join(f"{report.overall.mean_steps:>24.1f}" for report in reports))
     lines.append(f"{'grounding':<32}" + "".join(f"{report.overall.grounding:>24.1%}" for report in reports))
     return "\n".join(lines)

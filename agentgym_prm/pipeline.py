@@ -379,7 +379,7 @@ def _stored_reports(run: Path) -> dict[str, EvalReport]:
 
 
 _COLUMNS: Final = (
-    "name", "episodes", "won", "success", "success_low", "success_high", "mean_steps", "grounding",
+    "name", "episodes", "won", "success", "success_low", "success_high", "mean_score", "mean_steps", "grounding",
     "minus_sft", "minus_sft_low", "minus_sft_high", "p_value", "verdict",
 )  # fmt: skip
 
@@ -408,10 +408,10 @@ def _difference(paired: PairedDifference | None) -> dict[str, float]:
 
 
 def _table(reports: Mapping[str, EvalReport], judged: Sequence[Gate]) -> str:
-    lines = [f"{'agent':<24}{'success':>9}  {'95 % interval':<18}{'minus sft':<28}{'steps':>6}"]
+    lines = [f"{'agent':<24}{'success':>9}  {'95 % interval':<18}{'minus sft':<28}{'score':>6}{'steps':>6}"]
     for name, report in reports.items():
         row = report.overall
         interval = f"[{row.success_low:.1%}, {row.success_high:.1%}]"
         gain = "" if name == "sft" else points(versus(reports, name))
-        lines.append(f"{name:<24}{row.success:>9.1%}  {interval:<18}{gain:<28}{row.mean_steps:>6.1f}")
+        lines.append(f"{name:<24}{row.success:>9.1%}  {interval:<18}{gain:<28}{row.mean_score:>6.2f}{row.mean_steps:>6.1f}")
     return "\n".join([*lines, "", *(f"{gate.claim}: {gate}" for gate in judged)])

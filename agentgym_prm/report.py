@@ -68,7 +68,7 @@ _JUDGED: Final = ("reward/prm_mean", "reward/prm_best")
 """Mean scores of what a policy samples, which nobody is paid for."""
 _SUM_IS_SHOWN: Final = 3
 """Outcome, one term and the sum of terms; with more the sum is drawn too."""
-_NOT_JUDGES: Final = {_SUCCESS, "eval/success_low", "eval/success_high", "eval/mean_steps"}
+_NOT_JUDGES: Final = {_SUCCESS, "eval/success_low", "eval/success_high", "eval/mean_steps", "eval/score"}
 _ADVANTAGE: Final = "eval/advantage_"
 
 

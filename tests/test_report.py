@@ -163,14 +163,14 @@ def test_the_table_of_results_by_hand(pipeline):
     # Wilson for 2 of 10: centre (0.2 + 0.192073) / 1.384146 = 0.283259; margin 1.959964 / 1.384146 *
     # sqrt(0.016 + 0.009604) = 0.226577.
     assert sft[1:4] == ["10", "20.0 %", "5.7 % – 51.0 %"]
-    assert sft[5:] == ["4.0", "100.0 %", "baseline", "", ""]
+    assert sft[5:] == ["0.20", "4.0", "100.0 %", "baseline", "", ""]
     # Against sft on seeds 0-9: 8 won here alone (2-9), 1 there alone (0). Mean 0.7, variance 0.9 - 0.49 = 0.41,
     # margin 1.959964 * sqrt(0.041) = 0.396862, cut at 1; McNemar 2 * (1 + 9) / 512 = 0.0390625.
-    assert sixteen[7:9] == ["+70.0 [+30.3, +100.0]", "0.039"]
-    assert sixteen[9].startswith("10 (8 won here only, 1 there only)")
+    assert sixteen[8:10] == ["+70.0 [+30.3, +100.0]", "0.039"]
+    assert sixteen[10].startswith("10 (8 won here only, 1 there only)")
     # Twenty episodes, of which ten have a partner: 3 won here alone (2-4).
     assert two[1:3] == ["20", "25.0 %"]
-    assert two[9].startswith("10 (3 won here only, 0 there only)")
+    assert two[10].startswith("10 (3 won here only, 0 there only)")
     assert page.row("cool")[1:] == ["–", "25.0 %11.2 % – 46.9 %5 of 20", "–"]
 
 
@@ -178,7 +178,7 @@ def test_agents_without_common_seeds_are_not_compared(tmp_path):
     save(tmp_path / "a", [trajectory(0, True)])
     save(tmp_path / "b", [trajectory(1, True)])
     page = report(tmp_path)
-    assert page.row("b")[7] == "no seeds in common"
+    assert page.row("b")[8] == "no seeds in common"
     assert [row[0] for row in page.rows[:3]] == ["agent", "a", "b"]
 
 

@@ -119,7 +119,8 @@ def evaluate_run(
                 **games.kwargs(games.eval_split),
             )
             overall = reports[name].overall
-            say(f"  {name:<24}{overall.success:7.1%} [{overall.success_low:.1%}, {overall.success_high:.1%}]")
+            interval = f"[{overall.success_low:.1%}, {overall.success_high:.1%}]"
+            say(f"  {name:<24}{overall.success:7.1%} {interval}, score {overall.mean_score:.2f}")
         success = {SUCCESS + name: report.overall.success for name, report in reports.items()}
         judged = gates(reports, config.control_n, quality_accuracy(Path(prm).parent))
         return success | {f"gate: {gate.claim}": str(gate) for gate in judged}

@@ -16,7 +16,7 @@ from agentgym_prm.algos.consistency import sampler_trainer_gap
 from agentgym_prm.algos.demonstrations import demonstrate
 from agentgym_prm.algos.sft import SFTConfig, make_examples, sft
 from agentgym_prm.envs import TOY
-from agentgym_prm.evaluate import make_envs
+from agentgym_prm.evaluate import make_envs, summarise
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, build_tiny, load_model
 from agentgym_prm.rewards.core import StepScorer
 from agentgym_prm.rewards.oracle import ToyOracle
@@ -117,10 +117,10 @@ def read_episodes(path: str | Path) -> list[Trajectory]:
 
 
 def _episode_results(path: Path) -> dict[str, Any]:
-    episodes = steps = won = 0
-    for trajectory in read_trajectories(path):
-        episodes, steps, won = episodes + 1, steps + len(trajectory.steps), won + trajectory.won
-    return {"episodes": episodes, "success": won / episodes, "mean_steps": steps / episodes}
+    overall = summarise("", read_trajectories(path)).overall
+    figures = {"episodes": overall.episodes, "success": overall.success, "mean_steps": overall.mean_steps}
+    # Where a game is won or lost, the mean score is the success once more.
+    return figures if overall.mean_score == overall.success else {**figures, "mean_score": overall.mean_score}
 
 
 # --- supervised fine-tuning ---

@@ -49,7 +49,8 @@ class WebShopEnv(TextEnv):
         search_engine: ``"bm25"``, or ``"pyserini"`` for Lucene itself (extra ``[search]``).
         nouns: What finds the nouns of titles, which the reward compares: a name from ``nouns.NOUN_FUNCTIONS``.
         searches: How the admissible commands list searches: as a ``"pattern"``, or a few ``"suggested"`` ones made from
-            the instruction's words, for agents that choose among commands. Any search is understood either way.
+            the instruction's words, for agents that choose among commands. Any search is understood either way. By
+            default suggested in small builtin shops, which are for such agents.
         show_attributes: Whether a product's page tells its attributes, a help for debugging.
         expert: ``"oracle"`` or ``"shopper"`` fills ``info["expert_action"]`` at every step.
         render_mode: ``"ansi"`` lets ``render`` return the last observation.
@@ -69,7 +70,7 @@ class WebShopEnv(TextEnv):
         num_products: int | None = None,
         search_engine: str = "bm25",
         nouns: str = "auto",
-        searches: str = "pattern",
+        searches: str | None = None,
         show_attributes: bool = False,
         expert: str | None = None,
         render_mode: str | None = None,
@@ -81,7 +82,7 @@ class WebShopEnv(TextEnv):
             ("observation mode", observation_mode, OBSERVATION_MODES),
             ("kind of goals", goals, GOAL_KINDS),
             ("search engine", search_engine, SEARCH_ENGINES),
-            ("way to list searches", searches, SEARCHES),
+            ("way to list searches", searches, (None, *SEARCHES)),
             ("expert", expert, (None, *EXPERTS)),
         ):
             if name not in valid:
@@ -91,6 +92,8 @@ class WebShopEnv(TextEnv):
         place = _place(data)
         self._tasks = _open_tasks(place, split, difficulty, goals, num_products)
         shop = _open_shop(place, difficulty, num_products, search_engine, nouns)
+        if searches is None:
+            searches = "suggested" if data == "builtin" and difficulty == "small" else "pattern"
         make_engine = Engine if searches == "pattern" else SuggestingEngine
         self._engine = make_engine(shop, observation_mode=observation_mode, show_attributes=show_attributes)
         self._oracle = Oracle(self._engine) if expert == "oracle" else None
