@@ -409,9 +409,9 @@ def test_an_evaluation_alone_is_shown(tmp_path, monkeypatch):
     # Task 0 wants left, right; task 1 wants up. So `up` wins one of two, in 1 step; `left` none, in 5 steps each.
     assert page.rows[1][:3] == ["left", "2", "0.0 %"]
     assert page.rows[2][:3] == ["up", "2", "50.0 %"]
-    assert page.rows[2][5:7] == ["3.0", "50.0 %"]
+    assert page.rows[2][5:8] == ["0.50", "3.0", "50.0 %"]
     # One pair of two differs: 0.5 ± 1.959964 * sqrt(0.25 / 2) = 0.5 ± 0.693, cut at 1.
-    assert page.rows[2][7:9] == ["+50.0 [−19.3, +100.0]", "1.000"]
+    assert page.rows[2][8:10] == ["+50.0 [−19.3, +100.0]", "1.000"]
     assert "evaluation of up" in page.text
     assert ["settings.agent", "up"] in page.rows
 
