@@ -6,7 +6,7 @@ does that for every environment with a native engine, ``GameReplay`` for ALFWorl
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +23,7 @@ from agentgym_prm.rewards.targets import GAMMA
 from agentgym_prm.types import Action, History
 
 _E = TypeVar("_E")
+_C = TypeVar("_C", bound=CloneableEngine)
 
 
 class EnvReplay:
@@ -173,6 +174,54 @@ class BranchingScorer:
         ]
         estimates = branch_q(branches, self._agent, **self._settings)
         return np.array([float(estimate.q_N[0]) for estimate in estimates], dtype=np.float64)
+
+
+class Chooser(Protocol):
+    """Says what to do next in the state of an engine."""
+
+    def choose(self) -> str:
+        """A command; ``""`` where there is none."""
+
+
+class ExpertScorer:
+    """Q of an expert that knows the full state: the discounted outcome when it plays on after the action.
+
+    Args:
+        engine_at: The engine in the state of a history.
+        make_expert: The expert that plays on an engine.
+        max_episode_steps: The environment's cap; what it ends has outcome 0.
+        gamma: Discount per step, counted from the action, so that the shorter way is the better one.
+    """
+
+    def __init__(
+        self,
+        engine_at: Callable[[History], _C],
+        make_expert: Callable[[_C], Chooser],
+        *,
+        max_episode_steps: int,
+        gamma: float = GAMMA,
+    ) -> None:
+        self.name = "expert"
+        self._engine_at, self._make_expert = engine_at, make_expert
+        self._cap, self._gamma = max_episode_steps, gamma
+
+    def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
+        engines = _engines(self._engine_at, histories)
+        scores = np.empty(len(histories))
+        for number, (history, action) in enumerate(zip(histories, actions, strict=True)):
+            engine = engines[id(history)].clone()
+            left = self._cap - len(history.steps)
+            scores[number] = self._return(engine, action.command, left)
+        return scores
+
+    def _return(self, engine: _C, command: str, left: int) -> float:
+        expert = self._make_expert(engine)
+        for turn in range(left):
+            engine.step(command)
+            if engine.done:
+                return self._gamma**turn * engine.outcome
+            command = expert.choose()
+        return 0.0
 
 
 def _engines(engine_at: Callable[[History], _E], histories: Sequence[History]) -> dict[int, _E]:

@@ -9,13 +9,14 @@ from typing import Any, Final
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.scripted import RandomAgent
-from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.envs import ALFWORLD, TOY, WEBSHOP
+from agentgym_prm.envs.webshop.experts import Oracle as ShopOracle
 from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import EvalReport, PairedDifference, evaluate, paired_difference
 from agentgym_prm.models import ModelConfig, load_model
 from agentgym_prm.rewards.baselines import LikelihoodScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
-from agentgym_prm.rewards.oracle import GameReplay, PlannerScorer, ToyOracle
+from agentgym_prm.rewards.oracle import EnvReplay, ExpertScorer, GameReplay, PlannerScorer, ToyOracle
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.stages.config import (
     GamesConfig,
@@ -28,6 +29,7 @@ from agentgym_prm.stages.form import (
 )
 from agentgym_prm.stages.policy import policy_agent
 from agentgym_prm.stages.reward import QUALITY_GATE
+from agentgym_prm.types import History
 
 _LOG: Final = logging.getLogger(__name__)
 SUCCESS: Final = "success_"
@@ -159,7 +161,7 @@ def contestants(
     agents |= {f"best_of_{count}_prm": best_of(count, lambda: judge) for count in sorted({*config.best_of, n})}
     agents[f"best_of_{n}_random"] = best_of(n, lambda: RandomScorer(seed))
     agents[f"best_of_{n}_likelihood"] = best_of(n, lambda: LikelihoodScorer(sampled))
-    if games.env in (ALFWORLD, TOY):
+    if games.env in (ALFWORLD, TOY, WEBSHOP):
         agents[f"best_of_{n}_oracle"] = best_of(n, lambda: oracle(games))
     if config.baselines:
         agents["random"] = lambda: RandomAgent(seed)
@@ -176,6 +178,9 @@ def oracle(games: GamesConfig) -> StepScorer:
     """The scorer that knows the game of the evaluation split; ``UsageError`` if the environment has none."""
     if games.env == TOY:
         return ToyOracle()
+    if games.env == WEBSHOP:
+        replay: Callable[[History], Any] = EnvReplay(WEBSHOP, **games.kwargs(games.eval_split))
+        return ExpertScorer(replay, ShopOracle, max_episode_steps=games.cap)
     if games.env != ALFWORLD:
         raise UsageError(f"{games.env} has no oracle")
     return PlannerScorer(

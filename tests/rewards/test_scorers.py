@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 
 from agentgym_prm import FunctionScorer, HandcodedAgent, RandomAgent, RandomScorer, collect
-from agentgym_prm.envs import ALFWORLD, TOY
+from agentgym_prm.envs import ALFWORLD, TOY, WEBSHOP
+from agentgym_prm.envs.core import opening_history
 from agentgym_prm.envs.toy import TOY_TASKS, optimal_q, policy_q, toy_engine, uniform
+from agentgym_prm.envs.webshop.experts import Oracle
 from agentgym_prm.errors import UnknownNameError
-from agentgym_prm.rewards.oracle import BranchingScorer, EnvReplay, GameReplay, PlannerScorer, ToyOracle
+from agentgym_prm.rewards.oracle import BranchingScorer, EnvReplay, ExpertScorer, GameReplay, PlannerScorer, ToyOracle
 from agentgym_prm.testing import check_scorer
 from agentgym_prm.types import Action, History
 
@@ -137,6 +139,31 @@ def test_replaying_an_environment_reaches_the_state_that_its_own_replay_reaches(
     assert first.admissible_commands() == histories[0].admissible_commands
     with pytest.raises(ValueError, match="it comes from another game"):
         by_env(History("t", "something else", task_id=histories[0].task_id))
+
+
+def test_an_expert_that_plays_on_scores_an_action_by_the_discounted_outcome():
+    def shopping():
+        return gym.make(WEBSHOP, difficulty="small", split="test", expert="oracle")
+
+    env = shopping()
+    observation, info = env.reset(options={"task": 1})
+    history = opening_history(observation, info)
+    best = []  # what the oracle does, to the purchase
+    while info["expert_action"]:
+        best.append(info["expert_action"])
+        *_, info = env.step(best[-1])
+    assert info["won"]
+    assert len(best) > 3
+    scorer = ExpertScorer(EnvReplay(WEBSHOP, difficulty="small", split="test"), Oracle, max_episode_steps=15, gamma=0.9)
+    check_scorer(scorer, [history] * 2, [Action(best[0]), Action("look")])
+    scores = scorer.score([history] * 3, [Action(best[0]), Action("look"), Action("search[nothing of the kind]")])
+    # The purchase comes len(best) - 1 steps after the first command; one step later after one that does nothing; after
+    # another search it has to go back first.
+    assert scores.tolist() == pytest.approx([0.9 ** (len(best) - 1), 0.9 ** len(best), 0.9 ** (len(best) + 1)])
+    short = ExpertScorer(
+        EnvReplay(WEBSHOP, difficulty="small", split="test"), Oracle, max_episode_steps=len(best), gamma=0.9
+    )
+    assert short.score([history] * 2, [Action(best[0]), Action("look")]).tolist() == [scores[0], 0.0]
 
 
 def test_replaying_needs_an_engine_that_can_be_cloned():
