@@ -397,7 +397,7 @@ def test_files_are_hashed_once_while_their_size_and_time_stay(folder, monkeypatc
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("meta.json", "cut"), ("meta.json", "gone"), ("records.jsonl", "cut"), ("records.jsonl", "empty"),
+        ("meta.json", "null"), ("meta.json", "cut"), ("meta.json", "gone"), ("records.jsonl", "cut"), ("records.jsonl", "empty"),
         ("records.jsonl", "altered"), ("asins.npy", "altered"), ("offsets.npy", "gone"), ("human.npy", "empty"),
     ],
 )  # fmt: skip
@@ -409,6 +409,8 @@ def test_a_damaged_cache_is_written_anew(folder, name, damage):
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
+    elif damage == "null":
+        path.write_text("null")
     elif damage == "altered":
         path.write_bytes(content[: len(content) // 2] + b"\x00x" + content[len(content) // 2 + 2 :])
     else:
