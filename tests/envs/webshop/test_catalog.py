@@ -397,8 +397,9 @@ def test_files_are_hashed_once_while_their_size_and_time_stay(folder, monkeypatc
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("meta.json", "null"), ("meta.json", "cut"), ("meta.json", "gone"), ("records.jsonl", "cut"), ("records.jsonl", "empty"),
-        ("records.jsonl", "altered"), ("asins.npy", "altered"), ("offsets.npy", "gone"), ("human.npy", "empty"),
+        ("meta.json", "null"), ("meta.json", "cut"), ("meta.json", "gone"),
+        ("records.jsonl", "cut"), ("records.jsonl", "empty"), ("records.jsonl", "altered"),
+        ("asins.npy", "altered"), ("offsets.npy", "gone"), ("human.npy", "empty"),
     ],
 )  # fmt: skip
 def test_a_damaged_cache_is_written_anew(folder, name, damage):
