@@ -5,14 +5,17 @@ original: the seed picks the goal (there, a draw weighted by how rare a goal's a
 the goal (there, from the process), and ``info`` tells what can be done and what the reward is made of.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
+from agentgym_prm.envs.webshop.cache import cache_folder
 from agentgym_prm.envs.webshop.catalog import Catalogue, open_catalogue
 from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, Engine, Shop
 from agentgym_prm.envs.webshop.experts import EXPERTS, Oracle, Shopper
@@ -20,14 +23,17 @@ from agentgym_prm.envs.webshop.generate import DIFFICULTIES, BuiltinGoals, built
 from agentgym_prm.envs.webshop.goals import SPLITS, Goal, human_goals, official_split, synthetic_goals
 from agentgym_prm.envs.webshop.memory import suggested_searches
 from agentgym_prm.envs.webshop.nouns import noun_function
-from agentgym_prm.errors import DataNotFoundError, UnknownNameError
-from agentgym_prm.search import BM25Index
+from agentgym_prm.errors import DataNotFoundError, IndexFormatError, UnknownNameError
+from agentgym_prm.search import BM25Index, SearchIndex
 from agentgym_prm.types import InfoKey
 
 DATA_VARIABLE: Final = "WEBSHOP_DATA"
 GOAL_KINDS: Final = ("human", "synthetic")
 SEARCHES: Final = ("pattern", "suggested")
 SEARCH_ENGINES: Final = ("bm25", "pyserini")
+_KEEP_INDEX: Final = 20_000
+"""From so many products on, a search index is kept on disk; of fewer it is built in a second or two."""
+_logger = logging.getLogger(__name__)
 READABLE_MODES: Final = ("text_rich", "text")
 """Observation modes that shoppers and prompts can read."""
 
@@ -203,7 +209,27 @@ def _open_catalogue(place: Path | None, difficulty: str, num_products: int | Non
 @lru_cache(maxsize=8)
 def _open_shop(place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str) -> Shop:
     catalogue = _open_catalogue(place, difficulty, num_products)
-    return Shop(catalogue, BM25Index.build(catalogue.documents()), noun_function(nouns))
+    return Shop(catalogue, _open_index(catalogue, search_engine), noun_function(nouns))
+
+
+def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
+    if len(catalogue) < _KEEP_INDEX:
+        return _build_index(catalogue)
+    folder = cache_folder() / "webshop" / f"bm25-{catalogue.fingerprint[:32]}"
+    with suppress(DataNotFoundError, IndexFormatError):
+        return BM25Index.open(folder)
+    index = _build_index(catalogue)
+    try:
+        index.save(folder)
+    except OSError as error:
+        _logger.warning("the search index of %s is not kept: %s", catalogue.name, error)
+    return index
+
+
+def _build_index(catalogue: Catalogue) -> BM25Index:
+    # Anserini puts documents with equal scores in the order of their ids.
+    asins = (catalogue.product(index).asin for index in range(len(catalogue)))
+    return BM25Index.build(catalogue.documents(), names=asins)
 
 
 @lru_cache(maxsize=16)
@@ -226,7 +252,7 @@ def _place(data: str | PathLike[str]) -> Path | None:
     if not folder:
         raise DataNotFoundError(
             f"data='official' looks for WebShop's files in the folder that ${DATA_VARIABLE} names, but it is not set: "
-            "it should hold items_shuffle.json, items_ins_v2.json and items_human_ins.json, or those of 1,000 products; "
+            "it should hold items_shuffle.json, items_ins_v2.json and items_human_ins.json, or the *_1000 ones; "
             "data='builtin' needs no files"
         )
     return Path(folder).expanduser()

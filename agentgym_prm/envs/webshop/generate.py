@@ -4,9 +4,9 @@
 of one kind are nearly alike: they differ in attributes, options, price and brand, so shoppers have to compare them.
 
 ``full`` goods look like the benchmark's: long titles, attributes that only the features page tells, prices with cents
-and ranges, up to two options, opaque ids. ``small`` goods have titles of three plain words (``soft wool scarf``), ids of
-a word and a number (``FOX3``), and come in twins that differ in price alone: goals of the cheap one cannot afford the
-other.
+and ranges, up to two options, opaque ids. ``small`` goods have titles of three plain words (``soft wool scarf``) and
+ids of a word and a number (``FOX3``). They come in twins that differ in price alone: goals of the cheap one cannot
+afford the other.
 
 What distinguishes the splits, which share one shop:
 
@@ -31,7 +31,8 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import combinations, product as cartesian
+from itertools import combinations
+from itertools import product as cartesian
 from typing import Final, TypeVar, overload
 
 from agentgym_prm.envs.webshop.catalog import Catalogue, catalogue_of

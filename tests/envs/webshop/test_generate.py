@@ -165,7 +165,7 @@ def test_a_price_limit_is_one_of_the_next_four_multiples_of_ten_but_the_first():
         assert 10 < goal.price_upper - price <= 40
 
 
-@pytest.mark.parametrize(("difficulty", "expected"), [("small", "@S@"), ("full", "@F@")])
+@pytest.mark.parametrize(("difficulty", "expected"), [("small", "6e95e1057417b938"), ("full", "341df727f8a07d4f")])
 def test_the_shop_is_the_same_on_every_machine_until_its_version_changes(difficulty, expected):
     assert VERSION == "webshop-builtin-1"
     texts = [product(number, difficulty) for number in range(60)], BuiltinGoals("test", difficulty)[:60]
