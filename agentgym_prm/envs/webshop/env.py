@@ -31,6 +31,14 @@ DATA_VARIABLE: Final = "WEBSHOP_DATA"
 GOAL_KINDS: Final = ("human", "synthetic")
 SEARCHES: Final = ("pattern", "suggested")
 SEARCH_ENGINES: Final = ("bm25", "pyserini")
+CLICKABLES: Final = "clickables"
+"""Key of ``info``: what can be named in ``click[…]``, in the page's order, ``tuple[str, ...]``."""
+HAS_SEARCH_BAR: Final = "has_search_bar"
+"""Key of ``info``: whether the page has a field for keywords, ``bool``."""
+REWARD_PARTS: Final = "reward_parts"
+"""Key of ``info`` after the purchase: the reward's components (``Reward.parts``), ``dict[str, float]``."""
+NOUNS: Final = "nouns"
+"""Key of ``info`` after the purchase: the noun function that the reward went by, ``str``."""
 _KEEP_INDEX: Final = 20_000
 """From so many products on, a search index is kept on disk; of fewer it is built in a second or two."""
 _logger = logging.getLogger(__name__)
@@ -60,8 +68,7 @@ class WebShopEnv(TextEnv):
         expert: ``"oracle"`` or ``"shopper"`` fills ``info["expert_action"]`` at every step.
         render_mode: ``"ansi"`` lets ``render`` return the last observation.
 
-    ``info`` also holds ``clickables`` in the page's order, ``has_search_bar`` and, after the purchase, ``reward_parts``
-    and ``nouns``, the name of the noun function.
+    ``info`` also holds ``CLICKABLES``, ``HAS_SEARCH_BAR`` and, after the purchase, ``REWARD_PARTS`` and ``NOUNS``.
     """
 
     def __init__(
@@ -141,7 +148,7 @@ class WebShopEnv(TextEnv):
         if self._shopper is not None:
             self._shopper.observe(command, observation, info[InfoKey.ADMISSIBLE_COMMANDS])
         if engine.done:
-            info |= {"reward_parts": dict(engine.reward_parts), "nouns": engine.shop.nouns.name}
+            info |= {REWARD_PARTS: dict(engine.reward_parts), NOUNS: engine.shop.nouns.name}
         return Outcome(observation, engine.outcome, engine.done, self._advised(info))
 
     def _state_info(self) -> dict[str, Any]:
@@ -153,8 +160,8 @@ class WebShopEnv(TextEnv):
             InfoKey.SCORE: engine.outcome,
             InfoKey.GOAL_CONDITION_SUCCESS_RATE: engine.outcome,
             InfoKey.VALID_ACTION: engine.valid,
-            "has_search_bar": engine.has_search_bar,
-            "clickables": engine.clickables(),
+            HAS_SEARCH_BAR: engine.has_search_bar,
+            CLICKABLES: engine.clickables(),
         }
 
     def _advised(self, info: dict[str, Any]) -> dict[str, Any]:
