@@ -100,7 +100,8 @@ def product_cache(files: ShopFiles, num_products: int | None, rewrite: bool = Fa
     folder = cache_folder() / "webshop" / key
     for attempt in range(_ATTEMPTS):
         if attempt or not rewrite:
-            with suppress(OSError, ValueError, KeyError):
+            # Whatever is wrong with it, it is written anew.
+            with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
                 return ProductCache(folder)
         try:
             _write(folder, files, num_products)

@@ -106,7 +106,7 @@ class _SyntheticGoals(Sequence[Goal]):
         for index in catalogue.with_instruction:
             product = catalogue.product(index)
             combinations = math.prod(len(values) for values in product.options.values())
-            if combinations and product.instruction_attributes:
+            if product.instruction_attributes:
                 self._products.append(index)
                 self._starts.append(self._starts[-1] + combinations)
                 for attribute in product.instruction_attributes:

@@ -397,8 +397,9 @@ def test_files_are_hashed_once_while_their_size_and_time_stay(folder, monkeypatc
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("meta.json", "cut"), ("meta.json", "gone"), ("records.jsonl", "cut"), ("records.jsonl", "empty"),
-        ("records.jsonl", "altered"), ("asins.npy", "altered"), ("offsets.npy", "gone"), ("human.npy", "empty"),
+        ("meta.json", "null"), ("meta.json", "cut"), ("meta.json", "gone"),
+        ("records.jsonl", "cut"), ("records.jsonl", "empty"), ("records.jsonl", "altered"),
+        ("asins.npy", "altered"), ("offsets.npy", "gone"), ("human.npy", "empty"),
     ],
 )  # fmt: skip
 def test_a_damaged_cache_is_written_anew(folder, name, damage):
@@ -409,11 +410,15 @@ def test_a_damaged_cache_is_written_anew(folder, name, damage):
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
+    elif damage == "null":
+        path.write_text("null")
     elif damage == "altered":
         path.write_bytes(content[: len(content) // 2] + b"\x00x" + content[len(content) // 2 + 2 :])
     else:
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     catalogue = reopened(folder)
+    # Records are checked when they are read, all else when the cache is opened.
+    assert (path.read_bytes() == content) == ((name, damage) != ("records.jsonl", "altered"))
     assert [catalogue.product(index) for index in range(20)] == before
     assert path.read_bytes() == content
     assert [path.name for path in caches(folder)] == [place.name]
@@ -430,6 +435,19 @@ def test_processes_that_write_at_the_same_time_end_up_with_one_cache(folder):
     assert [command.returncode for command in commands] == [0, 0]
     assert len(outputs) == 1
     assert outputs.pop().startswith("300 B000000299 ")
+    assert len(caches(folder)) == 1
+
+
+def test_a_cache_that_another_process_finished_first_is_taken(folder, monkeypatch):
+    write(folder, [RAW])
+    rename = cache._rename
+
+    def late(unfinished, target):
+        shutil.copytree(unfinished, target)
+        rename(unfinished, target)
+
+    monkeypatch.setattr(cache, "_rename", late)
+    assert len(reopened(folder)) == 1
     assert len(caches(folder)) == 1
 
 

@@ -179,7 +179,7 @@ def test_names_of_chosen_options_do_not_count():
         ("a" * 20, "a" * 20 + "b" * 7, False),
         ("a" * 59, "a" * 59 + "b" * 20, True),
         ("Soft-Cotton", "cotton soft!", True),  # signs, case and order do not count
-        ("caf", "café", True),  # letters of Latin-1 are dropped
+        ("n", "né", True),  # letters of Latin-1 are dropped
         ("日本", "日本", True),  # those of other scripts stay
         ("日本", "中国", False),
         ("", "", False),
