@@ -7,11 +7,12 @@ the goal (there, from the process), and ``info`` tells what can be done and what
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
@@ -220,9 +221,11 @@ def _open_shop(place: Path | None, difficulty: str, num_products: int | None, se
 
 
 def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
+    if search_engine == "pyserini":
+        return _open_lucene(catalogue)
     if len(catalogue) < _KEEP_INDEX:
         return _build_index(catalogue)
-    folder = cache_folder() / "webshop" / f"bm25-{catalogue.fingerprint[:32]}"
+    folder = _index_folder(catalogue, search_engine)
     with suppress(DataNotFoundError, IndexFormatError):
         return BM25Index.open(folder)
     index = _build_index(catalogue)
@@ -234,9 +237,31 @@ def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
 
 
 def _build_index(catalogue: Catalogue) -> BM25Index:
-    # Anserini puts documents with equal scores in the order of their ids.
-    asins = (catalogue.product(index).asin for index in range(len(catalogue)))
-    return BM25Index.build(catalogue.documents(), names=asins)
+    return BM25Index.build(catalogue.documents(), names=_asins(catalogue))
+
+
+def _open_lucene(catalogue: Catalogue) -> SearchIndex:
+    from agentgym_prm.search.lucene import LuceneIndex
+
+    folder = _index_folder(catalogue, "lucene")
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as place:
+            unfinished = Path(place) / "index"
+            LuceneIndex.build(catalogue.documents(), unfinished, names=_asins(catalogue))
+            # Another process may have been faster; its index is the same.
+            with suppress(OSError):
+                unfinished.rename(folder)
+    return LuceneIndex(folder)
+
+
+def _index_folder(catalogue: Catalogue, engine: str) -> Path:
+    return cache_folder() / "webshop" / f"{engine}-{catalogue.fingerprint[:32]}"
+
+
+def _asins(catalogue: Catalogue) -> Iterator[str]:
+    """Anserini puts documents with equal scores in the order of their ids."""
+    return (catalogue.product(index).asin for index in range(len(catalogue)))
 
 
 @lru_cache(maxsize=16)
