@@ -1,6 +1,7 @@
 import copy
 import gc
 import random
+import sys
 import tracemalloc
 import warnings
 
@@ -15,9 +16,10 @@ from agentgym_prm.envs import WEBSHOP
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.envs.webshop import WebShopEnv
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
+from agentgym_prm.envs.webshop.env import _open_index
 from agentgym_prm.envs.webshop.experts import EXPERTS
-from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT
-from agentgym_prm.errors import DataNotFoundError, UnknownNameError
+from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT, builtin_catalogue
+from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, UnknownNameError
 from agentgym_prm.evaluate import evaluate
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
@@ -161,6 +163,41 @@ def test_all_environments_share_one_shop():
 def test_unknown_options_name_the_nearest(kwargs, message):
     with pytest.raises(UnknownNameError, match=message):
         make(**kwargs)
+
+
+def test_lucene_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyserini.pyclass", None)
+    monkeypatch.setitem(sys.modules, "pyserini", None)
+    with pytest.raises(MissingDependencyError, match=r"agentgym_prm\[search\]"):
+        make(search_engine="pyserini", num_products=41)
+
+
+def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    catalogue = builtin_catalogue("small", 42)
+    built = _open_index(catalogue, "bm25")
+    (folder,) = (tmp_path / "webshop").iterdir()
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._build_index", lambda catalogue: pytest.fail("built again"))
+    opened = _open_index(catalogue, "bm25")
+    assert opened.search("warm scarf", 5) == built.search("warm scarf", 5) != []
+    monkeypatch.undo()
+    for path in folder.iterdir():
+        path.write_bytes(b"damaged")
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    assert _open_index(catalogue, "bm25").search("warm scarf", 5) == built.search("warm scarf", 5)
+
+
+def test_products_that_fit_equally_well_come_in_the_order_of_their_ids():
+    """The texts of all hats are equally long and name the hat equally often; BAT0 is followed by FOX1 as they are made."""
+    env = make()
+    env.reset(seed=0)
+    env.step("search[hat]")
+    asins = [sheet.product.asin for sheet in env.engine.view.shown]
+    assert asins == sorted(asins)
+    catalogue = env.engine.shop.catalogue
+    assert asins != [catalogue.product(i).asin for i in range(240) if catalogue.product(i).query == "hat"]
 
 
 def test_official_data_that_are_not_there_are_described(monkeypatch, tmp_path):
