@@ -413,5 +413,6 @@ def _table(reports: Mapping[str, EvalReport], judged: Sequence[Gate]) -> str:
         row = report.overall
         interval = f"[{row.success_low:.1%}, {row.success_high:.1%}]"
         gain = "" if name == "sft" else points(versus(reports, name))
-        lines.append(f"{name:<24}{row.success:>9.1%}  {interval:<18}{gain:<28}{row.mean_score:>6.2f}{row.mean_steps:>6.1f}")
+        rates = f"{row.success:>9.1%}  {interval:<18}{gain:<28}"
+        lines.append(f"{name:<24}{rates}{row.mean_score:>6.2f}{row.mean_steps:>6.1f}")
     return "\n".join([*lines, "", *(f"{gate.claim}: {gate}" for gate in judged)])
