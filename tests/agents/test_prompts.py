@@ -120,7 +120,7 @@ def test_the_shop_prompt_written_out():
     shown = [Prompt.load("shop").messages(history) for history in (*histories, SHOPPING)]
     assert [message.content for (message,) in shown] == [
         f"search\nsearch[big]\nsearch[red mug size big]\nlast\n{SHOP_TASK}\n",
-        f"results 1\nclick[b1] mug red 13\nclick[b2] red over\nlast search[red mug size big]\n{SHOP_TASK}\n",
+        f"results 1\nmug red 13 click[b1]\nred over click[b2]\nlast search[red mug size big]\n{SHOP_TASK}\n",
         "item mug red 13\ncolor click[red]\nsize click[big] click[tiny]\nlast search[red mug size big] click[b1]\n"
         f"{SHOP_TASK}\n",
         f"item mug red 13\ncolor click[red]\nsize big\nlast click[b1] click[big]\n{SHOP_TASK}\n",
