@@ -20,8 +20,8 @@ Departures, all where the original draws at random, fails, or goes on after the 
 * A product whose id is ``BUY NOW``, or that of a sub-page, cannot be opened; there an exception again.
 * After the purchase every command is ignored; the original goes on shopping.
 
-Not in here: the step cap, ``info`` (see ``env.py``), and what the pages look like (``pages.py``, ``markup.py``); nor the
-original's options to put earlier observations in front of the present one, and to hand out image features.
+Not in here: the step cap, ``info`` (see ``env.py``), and what the pages look like (``pages.py``, ``markup.py``); nor
+the original's options to put earlier observations in front of the present one, and to hand out image features.
 """
 
 import random
@@ -29,7 +29,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from agentgym_prm.envs.webshop import pages
 from agentgym_prm.envs.webshop.catalog import Catalogue
@@ -191,9 +191,9 @@ class Engine:
             self._click(argument)
         return self.observe()
 
-    def clone(self) -> Self:
+    def clone(self) -> "Engine":
         """An independent copy that goes on from the present state."""
-        copy = type(self).__new__(type(self))
+        copy = Engine.__new__(Engine)
         copy.shop, copy.observation_mode, copy._show_attributes = (
             self.shop,
             self.observation_mode,
