@@ -29,7 +29,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from agentgym_prm.envs.webshop import pages
 from agentgym_prm.envs.webshop.catalog import Catalogue
@@ -191,9 +191,9 @@ class Engine:
             self._click(argument)
         return self.observe()
 
-    def clone(self) -> "Engine":
+    def clone(self) -> Self:
         """An independent copy that goes on from the present state."""
-        copy = Engine.__new__(Engine)
+        copy = type(self).__new__(type(self))
         copy.shop, copy.observation_mode, copy._show_attributes = (
             self.shop,
             self.observation_mode,
