@@ -190,7 +190,7 @@ def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used
 
 
 def test_products_that_fit_equally_well_come_in_the_order_of_their_ids():
-    """The texts of all hats are equally long and name the hat equally often; BAT0 is followed by FOX1 as they are made."""
+    """The texts of all hats are equally long and name the hat equally often."""
     env = make()
     env.reset(seed=0)
     env.step("search[hat]")
