@@ -7,7 +7,7 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks parity-webshop record-webshop bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
+.PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
 
 setup: $(VENV)/.installed
 
@@ -55,6 +55,10 @@ parity-webshop: .venv-webshop/.installed  ## native WebShop against the original
 
 record-webshop: .venv-webshop/.installed  ## record anew the original's sessions that `make test` replays
 	$(WEBSHOP)/python -m tests.live.webshop_parity --record
+
+check-browser: setup  ## the shop's pages in a real browser (needs Chromium, on the PATH or named by $$CHROMIUM)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	$(BIN)/python -m pytest -q -m live tests/live/test_shop_browser.py
 
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
