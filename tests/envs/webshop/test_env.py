@@ -82,7 +82,7 @@ def test_a_purchase_pays_its_reward_once_and_terminates():
 
 
 def test_info_tells_what_can_be_done_in_the_page_s_order():
-    env = make()
+    env = make(searches="pattern")
     observation, info = env.reset(seed=0)
     assert info[InfoKey.TASK] in observation
     assert info[InfoKey.TASK_ID] == env.goals[0].goal_id
@@ -107,6 +107,12 @@ def test_suggested_searches_are_listed_where_there_is_a_search_bar_and_by_copies
     assert env.engine.clone().admissible_commands() == tuple(sorted(expected))
     listed = env.step(expected[1])[-1][InfoKey.ADMISSIBLE_COMMANDS]
     assert all(command.startswith("click[") for command in listed)
+
+
+def test_searches_are_suggested_by_default_in_small_builtin_shops_alone():
+    for settings, listed in (({"difficulty": "small"}, False), ({"difficulty": "full"}, True)):
+        _, info = WebShopEnv(**settings).reset(seed=0)
+        assert (info[InfoKey.ADMISSIBLE_COMMANDS] == (SEARCH_PATTERN,)) is listed
 
 
 def test_an_agent_that_chooses_among_commands_can_play_with_suggested_searches_only():
