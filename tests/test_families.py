@@ -12,7 +12,7 @@ from agentgym_prm.rollout import collect
 def test_what_is_said_of_an_environment_is_true(env_id):
     """Its settings are arguments, its splits exist, its experts play, its prompt is there."""
     family = family_of(env_id)
-    assert family.prompt in PROMPTS
+    assert {family.prompt, family.chat_prompt} <= {*PROMPTS}
     if not family.settings:
         return
     small = {"difficulty": "small", "max_episode_steps": 6}
