@@ -99,10 +99,10 @@ def test_tokens_are_pieces_of_the_text_in_order(text):
     ("text", "count"),
     [
         ("_" * 1_000_000, 0),
-        ("é" + "_" * 1_000_000 + "a", 2),  # as it has 1 + 254 connectors; then 254 connectors and the letter
+        ("é" + "_" * 1_000_000 + "a", 2),  # the first letter and 254 connectors; 254 connectors and the last
         ("é" + "\u200d" * 1_000_000, 1),
         ("é " + "_\u0300" * 500_000, 1),
-        ("1," * 500_000, 3907),  # 255 units hold 128 digits with their commas, and the comma after them is none: 500000 / 128
+        ("1," * 500_000, 3907),  # 128 digits and the 127 commas between them are 255 units: 500,000 / 128
         ("\x00" * 1_000_000, 0),
     ],
 )  # fmt: skip
