@@ -224,9 +224,10 @@ class BM25Index:
 
 def _lowest_code(term: _Term, left: float, least: float) -> int:
     """Below this code a document that holds no earlier term stays under ``least``, whatever else it holds, or at 0."""
+    lowest = 0 if term.parts[0] > 0 else int(np.searchsorted(term.parts, 0.0, side="right"))
     if least > -math.inf:
-        return int(np.searchsorted((term.parts + left).astype(np.float32), least))
-    return 0 if term.parts[0] > 0 else int(np.searchsorted(term.parts, 0.0, side="right"))
+        lowest = max(lowest, int(np.searchsorted((term.parts + left).astype(np.float32), least)))
+    return lowest
 
 
 def _add_parts(term: _Term, documents: np.ndarray, scores: np.ndarray) -> None:

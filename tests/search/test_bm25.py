@@ -69,6 +69,12 @@ def test_leaving_out_documents_changes_nothing(monkeypatch, ranking, counting):
             assert index.hits([words], k)[0] == slow.ranking(documents, words, k)
 
 
+def test_a_document_that_is_far_ahead_is_found_before_the_rest_is_counted():
+    # Its own score is the bound that leaves out the three hundred others, which it must not fall under itself.
+    documents = ["common plain"] * 300 + ["rare common words"]
+    assert BM25Index.build(documents).hits(["rare common"], 1)[0] == slow.ranking(documents, "rare common", 1)
+
+
 @dataclass
 class Recorded:
     """Data of a benchmark, and what Lucene made of them (tests/live/lucene_record.py)."""
