@@ -1,6 +1,6 @@
 """Claim: the search ranks as Lucene does, document by document, without Java, and a built index opens at once.
 
-    python benchmarks/search.py [--documents 10065 100000] [--engines ours lucene bm25s tantivy] [--folder runs/bench-search]
+    python benchmarks/search.py [--documents webshop 10065 100000] [--engines ours lucene bm25s tantivy]
 
 Reads the folder that ``AGENTGYM_PRM_TEST_DATA`` names: Wikipedia passages and questions (``wiki_search``), WebShop's
 1,000 products and people's queries (``webshop``). More passages than there are come from their sentences, shuffled,
@@ -183,7 +183,9 @@ def agreement(hits: list[list[int]], wanted: list[list[int]]) -> str:
 
 def run(corpus: str, engines: Sequence[str], folder: Path) -> None:
     wanted: dict[str, list[list[int]]] = {}
-    for engine in sorted(engines, key=lambda engine: engine != "lucene"):  # Lucene first: the others are held against it
+    for engine in sorted(
+        engines, key=lambda engine: engine != "lucene"
+    ):  # Lucene first: the others are held against it
         if not find_spec(NEEDED[engine]):
             print(f"{corpus:>9} {engine:8} skipped: {NEEDED[engine]} is not installed")
             continue
@@ -195,8 +197,10 @@ def run(corpus: str, engines: Sequence[str], folder: Path) -> None:
             if done.returncode:
                 sys.exit(f"{engine} could not {stage} {corpus}")
             result |= json.loads(done.stdout.splitlines()[-1])
-        built = "{build:.1f} s, {build_mb:,.0f} MB, files {disk_mb:,.0f} MB".format(**result) if "build" in result else "-"
-        print(f"{corpus:>9} {engine:8} build {built}; open {result['open']:.3f} s, search {result['search_mb']:,.0f} MB")
+        built = "built before"
+        if "build" in result:
+            built = "build {build:.1f} s, {build_mb:,.0f} MB, files {disk_mb:,.0f} MB".format(**result)
+        print(f"{corpus:>9} {engine:8} {built}; open {result['open']:.3f} s, search {result['search_mb']:,.0f} MB")
         for kind, rate in result["rates"].items():
             hits = result["hits"][kind]
             if engine == "lucene":

@@ -181,6 +181,7 @@ class BM25Index:
         """
         totals = self._totals()
         met = [np.zeros(0, np.intp)]
+        changed: list[np.ndarray] = []
         number = counted = 0
         least = -math.inf
         try:
@@ -196,12 +197,11 @@ class BM25Index:
                     if np.float32(left[counted]) < least and number * _WORTH_COUNTING < len(term.documents):
                         break
                 where = term.documents.astype(np.intp)
+                changed.append(where)
                 before = totals.take(where)
                 totals[where] = before + term.parts.take(term.codes)
                 counted += 1
-                lowest = 0
-                if least > -math.inf:  # below this code a document stays under `least`, whatever else it holds
-                    lowest = int(np.searchsorted((term.parts + left[counted]).astype(np.float32), least))
+                lowest = _lowest_code(term, left[counted], least)
                 if lowest < len(term.parts):
                     new = before == 0
                     if lowest:
@@ -211,8 +211,8 @@ class BM25Index:
             documents = np.concatenate(met)
             return documents, totals.take(documents), counted, least
         finally:
-            for term in terms[: counted + 1]:
-                totals[term.documents] = 0
+            for where in changed:
+                totals[where] = 0
 
     def _totals(self) -> np.ndarray:
         """Zeros, one for each document, that belong to this thread; who changes them puts zeros back."""
@@ -220,6 +220,14 @@ class BM25Index:
         if totals is None:
             totals = self._local.totals = np.zeros(len(self))
         return totals
+
+
+def _lowest_code(term: _Term, left: float, least: float) -> int:
+    """Below this code a document that holds no earlier term stays under ``least``, whatever else it holds, or at 0."""
+    lowest = 0 if term.parts[0] > 0 else int(np.searchsorted(term.parts, 0.0, side="right"))
+    if least > -math.inf:
+        lowest = max(lowest, int(np.searchsorted((term.parts + left).astype(np.float32), least)))
+    return lowest
 
 
 def _add_parts(term: _Term, documents: np.ndarray, scores: np.ndarray) -> None:

@@ -13,7 +13,12 @@ from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, needs
 from agentgym_prm.search.core import Hit
 
 
-def _java_class(name: str) -> Any:
+def java_class(name: str) -> Any:
+    """A class of Lucene, Anserini or Java itself.
+
+    Raises:
+        MissingDependencyError: Pyserini is not installed, or there is no Java for it.
+    """
     try:
         with needs_extra("search"):
             from pyserini.pyclass import autoclass
@@ -21,9 +26,8 @@ def _java_class(name: str) -> Any:
     except MissingDependencyError:
         raise
     except Exception as error:  # whatever the bridge meets that finds no Java, or one that is too old
-        raise MissingDependencyError(
-            f"Lucene needs pip install 'agentgym_prm[search]' and Java 21 or newer, found by JAVA_HOME: {str(error).partition(chr(10))[0]}"
-        ) from error
+        found = str(error).partition("\n")[0]
+        raise MissingDependencyError(f"Lucene needs Java 21 or newer, found by JAVA_HOME: {found}") from error
 
 
 class LuceneIndex:
@@ -37,7 +41,8 @@ class LuceneIndex:
 
         Args:
             folder: Where it is.
-            k1, b: BM25's parameters.
+            k1: How slowly repeats of a term saturate.
+            b: How much long documents are marked down.
 
         Raises:
             DataNotFoundError: There is no Lucene index in ``folder``.
@@ -45,7 +50,7 @@ class LuceneIndex:
         """
         if not any(Path(folder).glob("segments_*")):
             raise DataNotFoundError(f"no Lucene index in {folder}: there is no segments file")
-        self._searcher = _java_class("io.anserini.search.SimpleSearcher")(str(folder))
+        self._searcher = java_class("io.anserini.search.SimpleSearcher")(str(folder))
         self._searcher.set_bm25(k1, b)
 
     @classmethod
@@ -59,7 +64,7 @@ class LuceneIndex:
         b: float = 0.4,
     ) -> Self:
         """Index ``documents`` into ``folder`` with Anserini's command; see ``BM25Index.build``."""
-        indexer = _java_class("io.anserini.index.IndexCollection")
+        indexer = java_class("io.anserini.index.IndexCollection")
         known = None if names is None else list(names)
         ranks = None if known is None else _ranks(known)
         with tempfile.TemporaryDirectory() as texts:
@@ -68,10 +73,9 @@ class LuceneIndex:
                     # Ties are ordered by the id as a string.
                     identity = f"{number if ranks is None else ranks[number]:010d}:{number}"
                     file.write(json.dumps({"id": identity, "contents": text}) + "\n")
-            indexer.main(
-                ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator", "-threads", "1"]
-                + ["-input", texts, "-index", str(folder)]
-            )
+            options = {"collection": "JsonCollection", "generator": "DefaultLuceneDocumentGenerator", "threads": "1"}
+            options |= {"input": texts, "index": str(folder)}
+            indexer.main([word for name, value in options.items() for word in (f"-{name}", value)])
         return cls(folder, k1=k1, b=b)
 
     def search(self, query: str, k: int) -> list[int]:

@@ -16,7 +16,10 @@ def test_both_rank_drawn_texts_alike(tmp_path):
     words = [f"w{number}" for number in range(500)]
     documents = [" ".join(draw.choices(words, k=draw.randint(0, 120))) for _ in range(2000)]
     names = [f"N{draw.randrange(10**6)}" for _ in documents]
-    ours, lucene = BM25Index.build(documents, names=names), LuceneIndex.build(documents, tmp_path / "index", names=names)
+    ours, lucene = (
+        BM25Index.build(documents, names=names),
+        LuceneIndex.build(documents, tmp_path / "index", names=names),
+    )
     queries = ["", "nothing", *(" ".join(draw.choices(words, k=draw.randint(1, 12))) for _ in range(300))]
     for query in queries:
         assert ours.search(query, 20) == lucene.search(query, 20)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,10 +21,18 @@ def rounded_length(length: int) -> int:
     return 24 + (rest >> bits << bits)
 
 
+@lru_cache(maxsize=4)
+def counted(documents: tuple[str, ...]) -> tuple[list[Counter[str]], Counter[str]]:
+    """How often each document holds each term, and how many documents hold it."""
+    counts = [Counter(analyze(text)) for text in documents]
+    return counts, Counter(term for count in counts for term in count)
+
+
 def ranking(
     documents: Sequence[str], query: str, k: int, names: Sequence[str] | None = None, k1: float = 0.9, b: float = 0.4
 ) -> list[tuple[int, float]]:
-    counts = [Counter(analyze(text)) for text in documents]
+    """Number and score of the best ``k``."""
+    counts, holding = counted(tuple(documents))
     lengths = [count.total() for count in counts]
     filled = sum(length > 0 for length in lengths)
     found = []
@@ -31,12 +40,12 @@ def ranking(
         score = 0.0
         for term, repeats in Counter(analyze(query)).items():
             if count[term]:
-                holding = sum(term in other for other in counts)
-                idf = f32(math.log(1 + (filled - holding + 0.5) / (holding + 0.5)))
+                idf = f32(math.log(1 + (filled - holding[term] + 0.5) / (holding[term] + 0.5)))
                 mean = f32(sum(lengths) / filled)
                 norm = f32(k1) * ((f32(1) - f32(b)) + f32(b) * f32(rounded_length(lengths[number])) / mean)
+                inverse = f32(1) / norm if norm else f32(math.inf)
                 weight = f32(repeats) * idf
-                score += float(weight - weight / (f32(1) + f32(count[term]) * (f32(1) / norm)))
+                score += float(weight - weight / (f32(1) + f32(count[term]) * inverse))
         if score > 0:
             found.append((number, float(f32(score))))
     return sorted(found, key=lambda hit: (-hit[1], names[hit[0]] if names else hit[0], hit[0]))[:k]
