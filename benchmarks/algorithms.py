@@ -13,6 +13,10 @@ The same table on other games and with a larger model from scratch, in bfloat16 
     python benchmarks/algorithms.py --data official --test-split valid_seen --prompt frontier --demonstrations 1500 \
         --hidden-size 512 --layers 8 --precision bfloat16 --learning-rate 3e-4 --env-steps 1000000 --workers 1
 
+``--env`` makes the table for another environment, with its splits, prompt and sizes; SPA against the outcome alone there:
+
+    python benchmarks/algorithms.py --env agentgym_prm/WebShop-v0 --only PPO "PPO, SPA" --no-reward-model
+
 Runs go side by side, one thread each. A benchmark that was stopped is continued; what is done is skipped. Prints the
 table of benchmarks/README.md and writes it to table.md in the output folder.
 """
@@ -35,8 +39,9 @@ from agentgym_prm import BestOfN, evaluate
 from agentgym_prm.algos.loop import METRICS
 from agentgym_prm.algos.presets import algorithm
 from agentgym_prm.algos.progress import ProgressConfig
+from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.evaluate import EvalReport, paired_difference, summarise
-from agentgym_prm.models import ModelConfig
+from agentgym_prm.models import TINY, ModelConfig
 from agentgym_prm.pipeline import PipelineConfig
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.specification import RewardSpecification
@@ -60,7 +65,7 @@ SFT = "SFT"
 BEST_OF = 8
 LAST_UPDATES = 5
 TRAINING_CAP = 25
-"""Commands of a training game at most; the test games have 50."""
+"""Commands of a training game at most; ALFWorld's test games have 50."""
 Z_95 = 1.96
 
 
@@ -98,9 +103,12 @@ def main() -> None:
         names = options.only or list(VARIANTS)
         wait(pool, [partial(train, run, seed, name, options) for name in names for seed, run in jobs.items()])
         wait(pool, [partial(judge, run, seed, name, options) for seed, run in jobs.items() for name in [SFT, *names]])
-        best = max(names, key=lambda name: mean_training_success(jobs, name))
-        wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])
-    text = table(jobs, [SFT, *names], best, options.env_steps)
+        rows = [(name, 1) for name in [SFT, *names]]
+        if not options.no_reward_model:
+            best = max(names, key=lambda name: mean_training_success(jobs, name))
+            wait(pool, [partial(judge, run, seed, best, options, BEST_OF) for seed, run in jobs.items()])
+            rows.append((best, BEST_OF))
+    text = table(jobs, rows, options.env_steps)
     (options.output / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -112,18 +120,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=400, help="test games that each is judged on")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="leave the other variants out")
     parser.add_argument("--updates", type=int, default=10_000, help="stop after so many, whatever the steps")
+    parser.add_argument("--env", default=ALFWORLD, help="the following defaults are the environment's")
     parser.add_argument("--data", default="builtin", help="'builtin' (small games), 'official', or a path")
-    parser.add_argument("--test-split", default="valid_unseen")
-    parser.add_argument("--prompt", default="brief", help="'frontier' for official games")
-    parser.add_argument("--demonstrations", type=int, default=100, help="training games that are imitated")
-    parser.add_argument("--rollouts", type=int, default=1500, help="training games that the reward model learns from")
+    parser.add_argument("--test-split", help="split of the test games")
+    parser.add_argument("--prompt", help="'frontier' for official ALFWorld games")
+    parser.add_argument("--demonstrations", type=int, help="training games that are imitated")
+    parser.add_argument("--rollouts", type=int, help="training games that the reward model learns from")
+    parser.add_argument("--no-reward-model", action="store_true", help="where no variant needs one; no Best-of-N then")
     parser.add_argument("--hidden-size", type=int, default=96)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the algorithms")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--output", type=Path, default=Path("runs/algorithms"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    defaults = PipelineConfig.of(TINY, options.env)
+    options.test_split = options.test_split or defaults.games.eval_split
+    options.prompt = options.prompt or defaults.policy.prompt
+    options.demonstrations = options.demonstrations or defaults.demonstrations.games
+    options.rollouts = options.rollouts or defaults.rollout.games
+    return options
 
 
 def start_worker() -> None:
@@ -144,12 +160,13 @@ def wait(pool: ProcessPoolExecutor, jobs: Sequence[Callable[[], str]]) -> None:
 
 def games_of(options: argparse.Namespace) -> GamesConfig:
     difficulty = "small" if options.data == "builtin" else "full"
-    return GamesConfig(data=options.data, difficulty=difficulty, eval_split=options.test_split)
+    games = GamesConfig.of(options.env)
+    return replace(games, data=options.data, difficulty=difficulty, eval_split=options.test_split)
 
 
 def prepare(run: Path, seed: int, options: argparse.Namespace) -> str:
     """The stages of the main job up to the reward model, and a progress estimator."""
-    config = PipelineConfig(seed=seed)
+    config = replace(PipelineConfig.of(TINY, options.env), seed=seed)
     games, policy = games_of(options), PolicyConfig(prompt=options.prompt)
     shape = replace(config.tiny, seed=seed, hidden_size=options.hidden_size, num_layers=options.layers)
     if options.hidden_size != config.tiny.hidden_size:
@@ -173,15 +190,16 @@ def prepare(run: Path, seed: int, options: argparse.Namespace) -> str:
     play = replace(config.rollout, games=options.rollouts)
     collect_rollouts(run / "rollout", model, play, policy, games, first_game=played, seed=seed)
     rollouts = run / "rollout" / TRAJECTORIES
-    make_targets(
-        run / "targets", rollouts, config.targets, games, demonstrations=demonstrations, model=model, seed=seed,
-        policy=policy,
-    )  # fmt: skip
-    prm = replace(config.prm, seed=seed, precision=options.precision)
-    train_reward_model(run / "prm", run / "targets", model, prm, policy, head=config.head, seed=seed)
+    if not options.no_reward_model:
+        make_targets(
+            run / "targets", rollouts, config.targets, games, demonstrations=demonstrations, model=model, seed=seed,
+            policy=policy,
+        )  # fmt: skip
+        prm = replace(config.prm, seed=seed, precision=options.precision)
+        train_reward_model(run / "prm", run / "targets", model, prm, policy, head=config.head, seed=seed)
     progress = replace(PROGRESS, seed=seed, precision=options.precision)
     train_progress_estimator(run / "spa", rollouts, model, progress, policy, seed=seed)
-    return f"{run.name}: policy, reward model and progress estimator"
+    return f"{run.name}: policy, models of rewards"
 
 
 def sft_model(run: Path) -> ModelConfig:
@@ -260,14 +278,13 @@ def mean_training_success(runs: Mapping[int, Path], name: str) -> float:
     return sum(rates) / len(rates)
 
 
-def table(runs: Mapping[int, Path], names: Sequence[str], best: str, env_steps: int) -> str:
+def table(runs: Mapping[int, Path], rows: Sequence[tuple[str, int]], env_steps: int) -> str:
     """One row each: success by seed, their mean with its interval over all games, the paired gain, what it cost."""
     head = "".join(f" seed {seed} |" for seed in runs)
     lines = [
         f"| trained for {env_steps:,} steps |{head} mean | minus {SFT} | commands | updates | training s |",
         "|---|" + "---|" * (len(runs) + 5),
     ]
-    rows = [(name, 1) for name in names] + [(best, BEST_OF)]
     for name, best_of in rows:
         reports = {seed: report_of(run, name, best_of) for seed, run in runs.items()}
         cells = [f"{report.overall.success:.1%}" for report in reports.values()]
