@@ -13,7 +13,7 @@ The same table on other games and with a larger model from scratch, in bfloat16 
     python benchmarks/algorithms.py --data official --test-split valid_seen --prompt frontier --demonstrations 1500 \
         --hidden-size 512 --layers 8 --precision bfloat16 --learning-rate 3e-4 --env-steps 1000000 --workers 1
 
-``--env`` makes the table for another environment, with its splits, prompt and sizes. SPA against the outcome alone there:
+``--env`` makes the table for another environment, with its splits, prompt and sizes. SPA against the outcome alone:
 
     python benchmarks/algorithms.py --env agentgym_prm/WebShop-v0 --only PPO "PPO, SPA" --no-reward-model
 
