@@ -7,6 +7,7 @@ the goal (there, from the process), and ``info`` tells what can be done and what
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
@@ -229,8 +230,11 @@ def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
     if len(catalogue) < _KEEP_INDEX:
         return _build_index(catalogue)
     folder = _index_folder(catalogue, search_engine)
-    with suppress(DataNotFoundError, IndexFormatError):
+    try:
         return BM25Index.open(folder)
+    except (DataNotFoundError, IndexFormatError):
+        # What is damaged, or of another version, would stand in the way of the new one.
+        shutil.rmtree(folder, ignore_errors=True)
     index = _build_index(catalogue)
     try:
         index.save(folder)

@@ -178,6 +178,26 @@ def test_lucene_that_is_not_installed_names_the_extra(monkeypatch):
         make(search_engine="pyserini", num_products=41)
 
 
+def test_an_index_that_is_cut_off_incomplete_or_of_another_version_is_built_anew_once(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    catalogue = builtin_catalogue("small", 42)
+    found = _open_index(catalogue, "bm25").search("warm scarf", 5)
+    (folder,) = (tmp_path / "webshop").iterdir()
+    postings, record = folder / "documents.bin", folder / "index.json"
+    for damage in (
+        lambda: postings.write_bytes(postings.read_bytes()[:-4]),
+        lambda: record.write_text(record.read_text().replace('"version": 1', '"version": 0')),
+        record.unlink,
+    ):
+        damage()
+        assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+        with monkeypatch.context() as patched:
+            patched.setattr("agentgym_prm.envs.webshop.env._build_index", lambda _: pytest.fail("built again"))
+            assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+    assert not caplog.records
+
+
 def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
     monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
