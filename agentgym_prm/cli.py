@@ -85,6 +85,8 @@ class Games:
             kwargs["split"] = self.split or family.splits.test
         if agent in family.privileged:
             kwargs["expert"] = agent
+        if agent == "random":
+            kwargs |= family.choices
         kwargs |= parse_arguments(self.env_args)
         if self.max_episode_steps is not None:
             _at_least_one(max_episode_steps=self.max_episode_steps)

@@ -332,3 +332,10 @@ def test_best_of_n_of_one_command_is_refused(capsys):
     arguments = ("eval", "--agent", "random", "--best-of", "4", "--scorer", "random", "--temperature", "0")
     assert main(list(arguments)) == 2
     assert "Best-of-N needs a temperature above 0" in capsys.readouterr().err
+
+
+def test_the_random_agent_chooses_among_searches_that_can_be_given():
+    arguments = ("--env", "agentgym_prm/WebShop-v0", "--agent", "random", "--episodes", "40")
+    assert run("rollout", *arguments, "--run-dir", "out") == 0
+    assert sum(trajectory.outcome > 0 for trajectory in read_trajectories("out/trajectories.jsonl")) > 5
+    assert json.loads(Path("out/config.json").read_text())["settings"]["env"]["searches"] == "suggested"
