@@ -32,7 +32,7 @@ class Family:
         settings: Those settings of the command line that are arguments of its constructor.
         splits: Of its tasks.
         text_expert: Name of the agent that plays it from the texts alone; also an expert of the environment.
-        make_text_expert: Makes that agent; ``None`` if there is none.
+        make_text_expert: Makes that agent for episodes of so many commands; ``None`` if there is none.
         privileged: Experts of the environment that know the full state.
         choices: Arguments with which each of its admissible commands can be given as it is listed.
         prompt: What a tiny model is shown.
@@ -46,7 +46,7 @@ class Family:
     settings: tuple[str, ...] = ()
     splits: Splits = Splits()
     text_expert: str = ""
-    make_text_expert: Callable[[], Agent] | None = None
+    make_text_expert: Callable[[int], Agent] | None = None
     privileged: tuple[str, ...] = ()
     choices: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = "bare"
@@ -61,7 +61,7 @@ _FAMILIES: Final = {
         settings=("data", "split", "difficulty", "engine", "put_grammar"),
         splits=Splits("train", "valid_seen", "valid_unseen"),
         text_expert="handcoded",
-        make_text_expert=HandcodedAgent,
+        make_text_expert=lambda steps: HandcodedAgent(),
         privileged=("planner", "walkthrough"),
         prompt="brief",
     ),

@@ -26,7 +26,7 @@ def test_what_is_said_of_an_environment_is_true(env_id):
             assert infos["expert_action"][0]
             envs.close()
     envs = gym.make_vec(env_id, num_envs=2, split=family.splits.train, **small)
-    assert all(trajectory.steps for trajectory in collect(family.make_text_expert(), envs, [0, 1]))
+    assert all(trajectory.steps for trajectory in collect(family.make_text_expert(6), envs, [0, 1]))
     envs.close()
 
 
