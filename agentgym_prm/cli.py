@@ -39,6 +39,7 @@ _TRAINING = {
     "train": "Train a policy by playing.",
 }
 """Commands that load torch, and what the overview says of them."""
+_NO_CAP = 1000
 _RESUME = "rollout and eval continue with --resume --run-dir DIR"
 
 
@@ -85,11 +86,19 @@ class Games:
             kwargs["split"] = self.split or family.splits.test
         if agent in family.privileged:
             kwargs["expert"] = agent
+        if agent == "random":
+            kwargs |= family.choices
         kwargs |= parse_arguments(self.env_args)
         if self.max_episode_steps is not None:
             _at_least_one(max_episode_steps=self.max_episode_steps)
             kwargs["max_episode_steps"] = self.max_episode_steps
         return kwargs
+
+    @property
+    def cap(self) -> int:
+        """Most commands of an episode, as an agent reckons with them."""
+        cap = self.kwargs().get("max_episode_steps") or gym.spec(self.env).max_episode_steps or -1
+        return cap if cap > 0 else _NO_CAP
 
     def agent(self, name: str, seed: int = 0) -> Agent:
         """The agent called ``name`` that is no model; ``expert`` is short for the one that reads the texts.
@@ -107,7 +116,7 @@ class Games:
         if name in family.privileged:
             return ExpertAgent(name)
         if name in ("expert", family.text_expert) and family.make_text_expert is not None:
-            return family.make_text_expert()
+            return family.make_text_expert(self.cap)
         known = [*filter(None, [family.text_expert]), *family.privileged, "random"]
         raise UsageError(f"the agent {name!r} does not play {self.env}: take {', '.join(known)}, or a model")
 

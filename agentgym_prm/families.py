@@ -5,8 +5,8 @@ an agent that reads its texts.
 """
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentgym_prm.agents.core import Agent
@@ -32,8 +32,9 @@ class Family:
         settings: Those settings of the command line that are arguments of its constructor.
         splits: Of its tasks.
         text_expert: Name of the agent that plays it from the texts alone; also an expert of the environment.
-        make_text_expert: Makes that agent; ``None`` if there is none.
+        make_text_expert: Makes that agent for episodes of so many commands; ``None`` if there is none.
         privileged: Experts of the environment that know the full state.
+        choices: Arguments with which each of its admissible commands can be given as it is listed.
         prompt: What a tiny model is shown.
         chat_prompt: What a pretrained chat model is shown.
         demonstrations: How many games a tiny model imitates to win some, and not most, of those it never saw.
@@ -45,8 +46,9 @@ class Family:
     settings: tuple[str, ...] = ()
     splits: Splits = Splits()
     text_expert: str = ""
-    make_text_expert: Callable[[], Agent] | None = None
+    make_text_expert: Callable[[int], Agent] | None = None
     privileged: tuple[str, ...] = ()
+    choices: Mapping[str, Any] = field(default_factory=dict)
     prompt: str = "bare"
     chat_prompt: str = "reason_action"
     demonstrations: int = 100
@@ -59,7 +61,7 @@ _FAMILIES: Final = {
         settings=("data", "split", "difficulty", "engine", "put_grammar"),
         splits=Splits("train", "valid_seen", "valid_unseen"),
         text_expert="handcoded",
-        make_text_expert=HandcodedAgent,
+        make_text_expert=lambda steps: HandcodedAgent(),
         privileged=("planner", "walkthrough"),
         prompt="brief",
     ),
@@ -68,6 +70,7 @@ _FAMILIES: Final = {
         text_expert="shopper",
         make_text_expert=ShopperAgent,
         privileged=("oracle",),
+        choices={"searches": "suggested"},
         prompt="shop",
         chat_prompt="shopping_reason_action",
         demonstrations=200,

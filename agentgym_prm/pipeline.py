@@ -77,6 +77,7 @@ from agentgym_prm.stages.form import (
 )
 from agentgym_prm.stages.policy import (
     TRAJECTORIES,
+    check_choices,
     collect_rollouts,
     make_demonstrations,
     train_sft,
@@ -227,6 +228,7 @@ def _check(config: PipelineConfig, say: Say) -> None:
         games.size(config.development.split)
     check_folder(model)
     check_completer(config.targets, games)
+    check_choices(config.policy, games)
     wanted = config.demonstrations.games + config.vocabulary_games + config.iterations * config.rollout.games
     if wanted > size:
         say(f"note: {wanted} training games are asked for and there are {size}, so some are played in several stages")

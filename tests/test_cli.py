@@ -332,3 +332,18 @@ def test_best_of_n_of_one_command_is_refused(capsys):
     arguments = ("eval", "--agent", "random", "--best-of", "4", "--scorer", "random", "--temperature", "0")
     assert main(list(arguments)) == 2
     assert "Best-of-N needs a temperature above 0" in capsys.readouterr().err
+
+
+def test_the_random_agent_chooses_among_searches_that_can_be_given():
+    arguments = ("--env", "agentgym_prm/WebShop-v0", "--agent", "random", "--episodes", "40")
+    assert run("rollout", *arguments, "--run-dir", "out") == 0
+    assert sum(trajectory.outcome > 0 for trajectory in read_trajectories("out/trajectories.jsonl")) > 5
+    assert json.loads(Path("out/config.json").read_text())["settings"]["env"]["searches"] == "suggested"
+
+
+@pytest.mark.parametrize("more", [("--max-episode-steps", "8"), ("--env-args", "max_episode_steps=8")])
+def test_the_shopper_of_the_command_line_reckons_with_the_step_cap(more):
+    """With the usual 15 commands in mind it buys nothing in four of these games."""
+    arguments = ("--env", "agentgym_prm/WebShop-v0", "--agent", "shopper", "--episodes", "20", "--split", "test")
+    assert run("rollout", *arguments, *more, "--run-dir", "out") == 0
+    assert all(trajectory.steps[-1].terminated for trajectory in read_trajectories("out/trajectories.jsonl"))

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import gymnasium as gym
 import pytest
 
 from agentgym_prm.agents.prompts import PROMPTS
-from agentgym_prm.envs import ALFWORLD, ENV_IDS
+from agentgym_prm.envs import ALFWORLD, ENV_IDS, WEBSHOP
 from agentgym_prm.errors import UsageError
 from agentgym_prm.families import family_of, parse_arguments
 from agentgym_prm.rollout import collect
@@ -24,8 +26,39 @@ def test_what_is_said_of_an_environment_is_true(env_id):
             assert infos["expert_action"][0]
             envs.close()
     envs = gym.make_vec(env_id, num_envs=2, split=family.splits.train, **small)
-    assert all(trajectory.steps for trajectory in collect(family.make_text_expert(), envs, [0, 1]))
+    assert all(trajectory.steps for trajectory in collect(family.make_text_expert(6), envs, [0, 1]))
     envs.close()
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_every_command_that_is_listed_for_choosing_can_be_given(env_id):
+    """Negative control: ``search[<keywords>]``, which a full shop lists otherwise, finds nothing."""
+    env = gym.make(env_id, **family_of(env_id).choices).unwrapped
+    _, info = env.reset(seed=0)
+    for command in info["admissible_commands"]:
+        env.reset(seed=0)
+        observation, _, _, _, after = env.step(command)
+        assert after["valid_action"]
+        assert "(Total results: 0)" not in observation
+    if env_id == WEBSHOP:
+        env.reset(seed=0)
+        assert "(Total results: 0)" in env.step("search[<keywords>]")[0]
+
+
+@pytest.mark.parametrize("more", [{"difficulty": "full"}, {"env_args": ("searches=pattern",)}])
+def test_a_policy_that_chooses_is_refused_where_a_pattern_stands_for_all_searches(more):
+    pytest.importorskip("torch")
+    from agentgym_prm.pipeline import PipelineConfig, run_pipeline
+    from agentgym_prm.stages.config import PolicyConfig
+    from agentgym_prm.stages.policy import check_choices
+
+    config = PipelineConfig.of("tiny", WEBSHOP)
+    check_choices(config.policy, config.games)
+    games = replace(config.games, **more)
+    with pytest.raises(UsageError, match=r"search\[<keywords>\].*--games.env-args searches=suggested"):
+        run_pipeline("never made", replace(config, games=games))
+    check_choices(PolicyConfig(mode="generate"), games)
+    check_choices(config.policy, replace(games, env_args=("searches=suggested",)))
 
 
 def test_an_environment_is_known_by_its_id_whichever_module_registers_it():

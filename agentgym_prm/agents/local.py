@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
 from agentgym_prm.draws import mix, uniform
-from agentgym_prm.errors import UnknownNameError, needs_extra
+from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
+from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, places_at_once, takes_any_mask
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import PARSE_ERROR, Action, History
@@ -280,9 +281,15 @@ class LocalAgent(Agent):
 
         Raises:
             ValueError: The history has no admissible commands.
+            UsageError: One of them stands for all searches, so it is none to give.
         """
         if not history.admissible_commands:
             raise ValueError(f"mode 'choose' needs admissible commands; task {history.task_id!r} offers none")
+        if SEARCH_PATTERN in history.admissible_commands:
+            raise UsageError(
+                f"mode 'choose' would give the command {SEARCH_PATTERN!r} as it stands, which finds nothing: make the "
+                "environment with searches='suggested' (--env-args searches=suggested), or take mode 'generate'"
+            )
         # As ``Prompt.render_reply`` does for an action that no model wrote.
         render, ids = self.prompt.reply_format.render, self.encoder.chat.reply_ids
         return tuple(ids(render(command, "")) for command in history.admissible_commands)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,7 +167,7 @@ def contestants(
     if config.baselines:
         agents["random"] = lambda: RandomAgent(seed)
         if games.family.make_text_expert is not None:
-            agents[games.family.text_expert] = games.family.make_text_expert
+            agents[games.family.text_expert] = partial(games.family.make_text_expert, games.cap)
     return agents
 
 

@@ -15,7 +15,9 @@ from agentgym_prm.agents.scripted import NoisyAgent, RandomAgent
 from agentgym_prm.algos.consistency import sampler_trainer_gap
 from agentgym_prm.algos.demonstrations import demonstrate
 from agentgym_prm.algos.sft import SFTConfig, make_examples, sft
-from agentgym_prm.envs import TOY
+from agentgym_prm.envs import TOY, WEBSHOP
+from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
+from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import make_envs, summarise
 from agentgym_prm.models import TINY, ModelConfig, TinyConfig, build_tiny, load_model
 from agentgym_prm.rewards.core import StepScorer
@@ -34,7 +36,7 @@ from agentgym_prm.stages.form import (
     write_folder,
 )
 from agentgym_prm.store import read_trajectories
-from agentgym_prm.types import Action, History, Trajectory
+from agentgym_prm.types import Action, History, InfoKey, Trajectory
 
 _LOG: Final = logging.getLogger(__name__)
 TRAJECTORIES: Final = "trajectories.jsonl"
@@ -246,6 +248,24 @@ def policy_agent(
         seed=seed,
         name=name,
     )
+
+
+def check_choices(policy: PolicyConfig, games: GamesConfig) -> None:
+    """Refuse to choose among commands of which one stands for all searches.
+
+    Raises:
+        UsageError: The policy chooses, and the environment lists searches as a pattern.
+    """
+    if policy.mode != "choose" or games.env != WEBSHOP:
+        return
+    envs = make_envs(games.env, 1, **games.kwargs(games.train_split))
+    _, infos = envs.reset(seed=0)
+    envs.close()
+    if SEARCH_PATTERN in infos[InfoKey.ADMISSIBLE_COMMANDS][0]:
+        raise UsageError(
+            f"--policy.mode choose takes commands as they are listed, but {SEARCH_PATTERN!r} stands for all searches: "
+            "add --games.env-args searches=suggested, or take --policy.mode generate"
+        )
 
 
 def collect_rollouts(

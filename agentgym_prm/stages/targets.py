@@ -144,7 +144,7 @@ def engine_source(games: GamesConfig, split: str) -> Callable[[History], Cloneab
 def text_completer(name: str, games: GamesConfig, seed: int = 0) -> Agent:
     """An agent that plays on from the texts alone."""
     make = games.family.make_text_expert
-    return make() if name == "expert" and make is not None else RandomAgent(seed)
+    return make(games.cap) if name == "expert" and make is not None else RandomAgent(seed)
 
 
 class _Encoding(Agent):

@@ -34,7 +34,7 @@ from agentgym_prm.rewards.wrappers import VectorStepReward, rewarded
 from agentgym_prm.rollout import collect
 from agentgym_prm.stages.config import DevelopmentConfig, GamesConfig, PolicyConfig, loading
 from agentgym_prm.stages.form import Say, run_stage, write_atomically, write_folder
-from agentgym_prm.stages.policy import policy_agent, read_episodes
+from agentgym_prm.stages.policy import check_choices, policy_agent, read_episodes
 from agentgym_prm.types import Trajectory
 
 _LOG: Final = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def train_policy(
     folder, development = Path(folder), development or DevelopmentConfig()
     chosen, processes = algorithm(name), Processes.launched()
     _check(name, chosen, config, rewards, development, games, training_cap)
+    check_choices(policy, games)
     settings: dict[str, Any] = {"algorithm": name, "model": loading(model), "train": config, "policy": policy}
     settings |= {"games": games, "development": development, "training_cap": training_cap}
     settings["rewards"] = [each.kind if each.folder else str(each) for each in rewards]

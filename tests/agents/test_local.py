@@ -9,7 +9,7 @@ from agentgym_prm.agents import local
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.envs.core import TextVectorEnv
-from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.errors import UnknownNameError, UsageError
 from agentgym_prm.rollout import collect
 from agentgym_prm.testing import ScriptedEnv, check_agent
 from agentgym_prm.transcript import Chat
@@ -253,6 +253,8 @@ def test_wrong_settings_are_refused():
         agent(temperature=-1.0)
     with pytest.raises(ValueError, match="admissible"):
         agent(mode="choose").act(replace(HISTORIES[0], admissible_commands=()))
+    with pytest.raises(UsageError, match=r"search\[<keywords>\].*searches='suggested'"):
+        agent(mode="choose").act(replace(HISTORIES[0], admissible_commands=("search[<keywords>]",)))
 
 
 def chooser(**kwargs):

@@ -7,6 +7,7 @@ the goal (there, from the process), and ``info`` tells what can be done and what
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial
@@ -68,6 +69,8 @@ class WebShopEnv(TextEnv):
             default suggested in small builtin shops, which are for such agents.
         show_attributes: Whether a product's page tells its attributes, a help for debugging.
         expert: ``"oracle"`` or ``"shopper"`` fills ``info["expert_action"]`` at every step.
+        expert_steps: How many commands the shopper reckons with. By default ``gym.make_vec`` tells it the step cap;
+            ``gym.make``, which does not know of another cap, that of the registered id.
         render_mode: ``"ansi"`` lets ``render`` return the last observation.
 
     ``info`` also holds ``CLICKABLES``, ``HAS_SEARCH_BAR`` and, after the purchase, ``REWARD_PARTS`` and ``NOUNS``.
@@ -87,6 +90,7 @@ class WebShopEnv(TextEnv):
         searches: str | None = None,
         show_attributes: bool = False,
         expert: str | None = None,
+        expert_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode)
@@ -103,6 +107,10 @@ class WebShopEnv(TextEnv):
                 raise UnknownNameError.of(kind, name, [each for each in valid if each])
         if expert == "shopper" and observation_mode not in READABLE_MODES:
             raise ValueError(f"expert='shopper' reads observation_mode {READABLE_MODES}, got {observation_mode!r}")
+        if expert_steps is not None and expert_steps < 1:
+            raise ValueError(f"expert_steps must be at least 1, got {expert_steps}")
+        if num_products is not None and (isinstance(num_products, bool) or not isinstance(num_products, int)):
+            raise TypeError(f"num_products must be a whole number or None, got {num_products!r}")
         place = _place(data)
         self._tasks = _open_tasks(place, split, difficulty, goals, num_products)
         shop = _open_shop(place, difficulty, num_products, search_engine, nouns)
@@ -112,6 +120,7 @@ class WebShopEnv(TextEnv):
         self._engine = make_engine(shop, observation_mode=observation_mode, show_attributes=show_attributes)
         self._oracle = Oracle(self._engine) if expert == "oracle" else None
         self._reads_along = expert == "shopper"
+        self._expert_steps = expert_steps
         self._shopper: Shopper | None = None
         self._info: dict[str, Any] = {}
 
@@ -143,6 +152,7 @@ class WebShopEnv(TextEnv):
         info = self._state_info()
         if self._reads_along:
             self._shopper = Shopper.begin(goal.instruction, observation, info[InfoKey.ADMISSIBLE_COMMANDS])
+            self._shopper.steps = self._expert_steps or Shopper.steps
         return Outcome(observation, info=self._advised(info))
 
     def _advance(self, command: str) -> Outcome:
@@ -229,8 +239,11 @@ def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
     if len(catalogue) < _KEEP_INDEX:
         return _build_index(catalogue)
     folder = _index_folder(catalogue, search_engine)
-    with suppress(DataNotFoundError, IndexFormatError):
+    try:
         return BM25Index.open(folder)
+    except (DataNotFoundError, IndexFormatError):
+        # What is damaged, or of another version, would stand in the way of the new one.
+        shutil.rmtree(folder, ignore_errors=True)
     index = _build_index(catalogue)
     try:
         index.save(folder)
@@ -295,4 +308,7 @@ def _place(data: str | PathLike[str]) -> Path | None:
 
 def make_vector_env(num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any) -> TextVectorEnv:
     """Entry point of ``gym.make_vec``: ``num_envs`` environments stepped together in this process."""
-    return TextVectorEnv(partial(WebShopEnv, **kwargs), num_envs, max_episode_steps=max_episode_steps)
+    if max_episode_steps is not None and max_episode_steps > 0:
+        kwargs.setdefault("expert_steps", max_episode_steps)
+    make_env = partial(WebShopEnv, **kwargs)
+    return TextVectorEnv(make_env, num_envs, max_episode_steps=max_episode_steps)

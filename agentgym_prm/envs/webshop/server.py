@@ -175,6 +175,8 @@ class ShopServer(ThreadingHTTPServer):
             env = self._replay.unwrapped
             observation, _ = env.reset(options={"task": trajectory.task_id})
             for step in trajectory.steps[:turn]:
+                if env.engine.done:  # type: ignore[attr-defined]
+                    break  # earlier than when it was recorded
                 observation = env.step(step.action.command)[0]
             engine = env.engine.clone()  # type: ignore[attr-defined]
         steps = trajectory.steps
@@ -244,9 +246,14 @@ def _listing(trajectories: Sequence[Trajectory]) -> str:
 
 def _number(text: str, count: int) -> int:
     """``text`` as a number below ``count``; ``KeyError`` if it is none."""
-    if not (text.isascii() and text.isdigit() and int(text) < count):
+    if not (_is_number(text) and int(text) < count):
         raise KeyError(text)
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether ``text`` is digits, and not so many that no number is made of them."""
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 @cache
@@ -273,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LONGEST_BODY:
+        if not _is_number(length) or int(length) > _LONGEST_BODY:
             self.close_connection = True
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a command may have {_LONGEST_BODY} bytes")
             return
@@ -290,7 +297,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether the request is for this machine by name, and not sent by another site's page."""
         names = [f"{name}:{self.server.server_port}" for name in _NAMES]
         origin = self.headers.get("Origin")
-        if self.headers.get("Host") in names and origin in (None, *(f"http://{name}" for name in names)):
+        # An image or a frame of another site has no origin, but browsers say who asks, and what for.
+        embedded = self.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        embedded = embedded and self.headers.get("Sec-Fetch-Dest") != "document"
+        ours = self.headers.get("Host") in names and origin in (None, *(f"http://{name}" for name in names))
+        if ours and not embedded:
             return True
         self._refuse(HTTPStatus.FORBIDDEN, f"open {self.server.address}")
         return False

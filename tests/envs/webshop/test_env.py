@@ -11,7 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agentgym_prm.agents import RandomAgent
+from agentgym_prm.agents import ExpertAgent, RandomAgent
 from agentgym_prm.envs import WEBSHOP
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.envs.webshop import WebShopEnv
@@ -21,6 +21,7 @@ from agentgym_prm.envs.webshop.experts import EXPERTS
 from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT, builtin_catalogue
 from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, UnknownNameError
 from agentgym_prm.evaluate import evaluate
+from agentgym_prm.rollout import collect
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
 
@@ -178,6 +179,26 @@ def test_lucene_that_is_not_installed_names_the_extra(monkeypatch):
         make(search_engine="pyserini", num_products=41)
 
 
+def test_an_index_that_is_cut_off_incomplete_or_of_another_version_is_built_anew_once(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    catalogue = builtin_catalogue("small", 42)
+    found = _open_index(catalogue, "bm25").search("warm scarf", 5)
+    (folder,) = (tmp_path / "webshop").iterdir()
+    postings, record = folder / "documents.bin", folder / "index.json"
+    for damage in (
+        lambda: postings.write_bytes(postings.read_bytes()[:-4]),
+        lambda: record.write_text(record.read_text().replace('"version": 1', '"version": 0')),
+        record.unlink,
+    ):
+        damage()
+        assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+        with monkeypatch.context() as patched:
+            patched.setattr("agentgym_prm.envs.webshop.env._build_index", lambda _: pytest.fail("built again"))
+            assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+    assert not caplog.records
+
+
 def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
     monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
@@ -316,3 +337,26 @@ def test_a_deep_copy_goes_its_own_way_in_the_shared_shop():
 def test_the_number_of_goals_follows_from_the_number_of_products():
     assert make(num_products=80).num_tasks < make(num_products=160).num_tasks
     assert sum(make(split=split).num_tasks for split in ("train", "valid", "test")) == 240 * GOALS_PER_PRODUCT
+
+
+@pytest.mark.parametrize("cap", [5, 7])
+def test_the_shopper_reckons_with_the_step_cap(cap):
+    """However few commands there are, it buys something in time, alone as in a vector."""
+    envs = gym.make_vec(WEBSHOP, num_envs=8, expert="shopper", max_episode_steps=cap, split="test")
+    together = collect(ExpertAgent("shopper"), envs, range(20))
+    single = SyncVectorEnv(
+        [lambda: gym.make(WEBSHOP, expert="shopper", expert_steps=cap, max_episode_steps=cap, split="test")],
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    alone = collect(ExpertAgent("shopper"), single, range(20))
+    assert [each.to_json() for each in together] == [each.to_json() for each in alone]
+    assert all(each.steps[-1].terminated for each in together)
+    late = collect(ExpertAgent("shopper"), gym.make_vec(WEBSHOP, num_envs=8, expert="shopper", expert_steps=15,
+                                                        max_episode_steps=cap, split="test"), range(20))  # fmt: skip
+    assert not all(each.steps[-1].terminated for each in late)
+
+
+@pytest.mark.parametrize("number", ["50", 10.5, True])
+def test_a_number_of_products_that_is_none_is_refused(number):
+    with pytest.raises(TypeError, match="num_products must be a whole number or None, got"):
+        make(num_products=number)

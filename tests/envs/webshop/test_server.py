@@ -131,7 +131,20 @@ def test_a_recording_of_another_shop_is_noticed():
         assert "answers otherwise than when this was recorded" in browser.get("/trajectory/0/step/1")[1]
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/task/-1", "/task/1e3", "/task/999999", "/session/unknown", "/../etc"])
+def test_a_recording_that_goes_on_where_the_shop_has_ended_is_shown_to_the_end():
+    envs = gym.make_vec(WEBSHOP, num_envs=1, expert="oracle", **OPTIONS)
+    (episode,) = collect(ExpertAgent("oracle"), envs, [5])
+    envs.close()
+    last = episode.steps[-1]
+    other = replace(episode, steps=(*episode.steps, replace(last, action=replace(last.action, command="look"))))
+    with serving(trajectories=[replace(other, final_observation="a page")]) as browser:
+        page = browser.get(f"/trajectory/0/step/{len(other.steps)}")[1]
+    assert "answers otherwise than when this was recorded" in page
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/task/-1", "/task/1e3", "/task/999999", "/session/unknown", "/../etc", f"/task/{'1' * 5000}"]
+)
 def test_there_is_nothing_elsewhere(path):
     with serving() as browser:
         assert browser.request("GET", path)[0].status == 404
@@ -146,6 +159,23 @@ def test_other_sites_and_other_names_are_refused():
         assert browser.request("POST", path, "command=" + "a" * 70_000)[0].status == 413
         assert browser.request("POST", path, "nothing=1")[0].status == 404
         assert browser.get(path)[1] == page
+
+
+def test_what_another_site_embeds_starts_no_game_and_a_link_there_does():
+    with serving() as browser:
+        embedded = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}
+        assert browser.request("GET", "/task/0", **embedded)[0].status == 403
+        assert browser.request("GET", "/task/0", **{**embedded, "sec-fetch-site": "same-site"})[0].status == 403
+        assert browser.request("GET", "/task/0", **{**embedded, "sec-fetch-dest": "document"})[0].status == 303
+        own = {"sec-fetch-site": "same-origin", "sec-fetch-dest": "empty"}
+        assert browser.request("GET", "/task/0", **own)[0].status == 303
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "many", "\u00b2"])
+def test_a_length_that_is_no_number_is_answered(length):
+    with serving() as browser:
+        answer, _ = browser.request("POST", "/session/unknown", "", **{"content-length": length})
+        assert answer.status == 413
 
 
 def test_a_products_text_stays_text():
