@@ -181,7 +181,11 @@ class ShopServer(ThreadingHTTPServer):
             engine = env.engine.clone()  # type: ignore[attr-defined]
         steps = trajectory.steps
         here = f"/trajectory/{number}/step"
-        told = ['<a href="/">all episodes</a>', f"episode {escape(str(trajectory.episode))}", f"step {turn} of {len(steps)}"]
+        told = [
+            '<a href="/">all episodes</a>',
+            f"episode {escape(str(trajectory.episode))}",
+            f"step {turn} of {len(steps)}",
+        ]
         recorded = trajectory.final_observation if turn == len(steps) else steps[turn].observation
         if observation != recorded:
             told.append('<b class="bad">the shop answers otherwise than when this was recorded</b>')
