@@ -343,7 +343,7 @@ def test_the_random_agent_chooses_among_searches_that_can_be_given():
 
 @pytest.mark.parametrize("more", [("--max-episode-steps", "8"), ("--env-args", "max_episode_steps=8")])
 def test_the_shopper_of_the_command_line_reckons_with_the_step_cap(more):
-    """With the usual 15 commands in mind it buys nothing in four of these games."""
+    """With the usual 15 commands in mind it buys nothing in some of these games."""
     arguments = ("--env", "agentgym_prm/WebShop-v0", "--agent", "shopper", "--episodes", "20", "--split", "test")
     assert run("rollout", *arguments, *more, "--run-dir", "out") == 0
     assert all(trajectory.steps[-1].terminated for trajectory in read_trajectories("out/trajectories.jsonl"))

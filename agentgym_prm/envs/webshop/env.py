@@ -112,8 +112,13 @@ class WebShopEnv(TextEnv):
         if num_products is not None and (isinstance(num_products, bool) or not isinstance(num_products, int)):
             raise TypeError(f"num_products must be a whole number or None, got {num_products!r}")
         place = _place(data)
-        self._tasks = _open_tasks(place, split, difficulty, goals, num_products)
-        shop = _open_shop(place, difficulty, num_products, search_engine, nouns)
+        if place is None:
+            catalogue = _builtin_catalogue(difficulty, num_products)
+            self._tasks = _builtin_tasks(split, difficulty, goals, num_products)
+        else:
+            catalogue = open_catalogue(place, num_products=num_products)
+            self._tasks = _official_tasks(catalogue, split, goals)
+        shop = _open_shop(catalogue, search_engine, nouns)
         if searches is None:
             searches = "suggested" if data == "builtin" and difficulty == "small" else "pattern"
         make_engine = Engine if searches == "pattern" else SuggestingEngine
@@ -217,19 +222,15 @@ class _Tasks:
         return self._places[goal_id]
 
 
-# Opened once for all environments of the process; how many different shops are kept is bounded.
+# Opened once for all environments of the process; how many different shops are kept is bounded. What is made of files
+# belongs to their catalogue, which ``open_catalogue`` opens anew when they have changed.
+
+
+_builtin_catalogue = lru_cache(maxsize=8)(builtin_catalogue)
 
 
 @lru_cache(maxsize=8)
-def _open_catalogue(place: Path | None, difficulty: str, num_products: int | None) -> Catalogue:
-    if place is None:
-        return builtin_catalogue(difficulty, num_products)
-    return open_catalogue(place, num_products=num_products)
-
-
-@lru_cache(maxsize=8)
-def _open_shop(place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str) -> Shop:
-    catalogue = _open_catalogue(place, difficulty, num_products)
+def _open_shop(catalogue: Catalogue, search_engine: str, nouns: str) -> Shop:
     return Shop(catalogue, _open_index(catalogue, search_engine), noun_function(nouns))
 
 
@@ -281,11 +282,13 @@ def _asins(catalogue: Catalogue) -> Iterator[str]:
 
 
 @lru_cache(maxsize=16)
-def _open_tasks(place: Path | None, split: str, difficulty: str, kind: str, num_products: int | None) -> _Tasks:
-    if place is None:
-        make_goals = BuiltinGoals if kind == "human" else builtin_synthetic_goals
-        return _Tasks(make_goals(split, difficulty, num_products))
-    catalogue = _open_catalogue(place, difficulty, num_products)
+def _builtin_tasks(split: str, difficulty: str, kind: str, num_products: int | None) -> _Tasks:
+    make_goals = BuiltinGoals if kind == "human" else builtin_synthetic_goals
+    return _Tasks(make_goals(split, difficulty, num_products))
+
+
+@lru_cache(maxsize=16)
+def _official_tasks(catalogue: Catalogue, split: str, kind: str) -> _Tasks:
     goals = human_goals(catalogue) if kind == "human" else synthetic_goals(catalogue)
     return _Tasks(official_split(goals, split))
 

@@ -196,7 +196,7 @@ def official_split(goals: Sequence[_T], split: str) -> Sequence[_T]:
     if not order:
         raise DataNotFoundError(
             f"the split {split!r} is empty: there are {len(goals):,} goals, of which the first 500 are 'test', the "
-            "next 1,000 'valid' and the rest 'train'"
+            "next 1,000 'valid' and the rest 'train'; goals='synthetic' are many more than goals='human'"
         )
     return _Chosen(goals, order)
 

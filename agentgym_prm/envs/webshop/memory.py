@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Final, Self
 
+from agentgym_prm.errors import UsageError
+
 BUY, BACK, NEXT, PREVIOUS = "buy now", "back to search", "next >", "< prev"
 SUB_PAGES: Final = ("description", "features", "reviews", "attributes")
 _BUTTONS: Final = frozenset({BUY, BACK, NEXT, PREVIOUS, *SUB_PAGES})
@@ -187,7 +189,15 @@ class ShopMemory:
 
     @classmethod
     def begin(cls, task: str, observation: str, admissible: Sequence[str]) -> Self:
-        """After the opening."""
+        """After the opening.
+
+        Raises:
+            UsageError: The observation is markup or an address.
+        """
+        if observation.startswith(("<!DOCTYPE", "http://")):
+            raise UsageError(
+                f"shoppers and prompts read observation_mode 'text_rich' or 'text', got {observation!r:.40}"
+            )
         memory = cls(task)
         memory._see(observation, admissible)
         return memory

@@ -181,7 +181,11 @@ class ShopServer(ThreadingHTTPServer):
             engine = env.engine.clone()  # type: ignore[attr-defined]
         steps = trajectory.steps
         here = f"/trajectory/{number}/step"
-        told = ['<a href="/">all episodes</a>', f"episode {trajectory.episode}", f"step {turn} of {len(steps)}"]
+        told = [
+            '<a href="/">all episodes</a>',
+            f"episode {escape(str(trajectory.episode))}",
+            f"step {turn} of {len(steps)}",
+        ]
         recorded = trajectory.final_observation if turn == len(steps) else steps[turn].observation
         if observation != recorded:
             told.append('<b class="bad">the shop answers otherwise than when this was recorded</b>')
@@ -232,7 +236,7 @@ def _outcome(engine: Engine) -> list[str]:
 def _listing(trajectories: Sequence[Trajectory]) -> str:
     """All recorded episodes, to choose one."""
     rows = "".join(
-        f'<tr><td class="number"><a href="/trajectory/{number}/step/0">{each.episode}</a></td>'
+        f'<tr><td class="number"><a href="/trajectory/{number}/step/0">{escape(str(each.episode))}</a></td>'
         f'<td>{escape(each.task)}</td><td class="number">{len(each.steps)}</td>'
         f'<td class="number">{each.outcome:.2f}</td></tr>'
         for number, each in enumerate(trajectories)

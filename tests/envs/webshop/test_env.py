@@ -1,9 +1,11 @@
 import copy
 import gc
+import json
 import random
 import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -360,3 +362,26 @@ def test_the_shopper_reckons_with_the_step_cap(cap):
 def test_a_number_of_products_that_is_none_is_refused(number):
     with pytest.raises(TypeError, match="num_products must be a whole number or None, got"):
         make(num_products=number)
+
+
+def test_files_that_change_are_read_again_in_the_same_process(tmp_path, monkeypatch):
+    """The same relative path in another folder; and the same path, written anew."""
+    for name, products in (("one", 4), ("two", 3), ("two", 5)):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        write_files(folder, products)
+        monkeypatch.chdir(folder)
+        env = make(data=".", split="test", goals="synthetic")
+        assert (env.num_tasks, len(env.engine.shop.catalogue)) == (products, products)
+
+
+def write_files(folder: Path, products: int) -> None:
+    """Files of a shop with so many products, each with one synthetic goal."""
+    listed = {
+        "name": "red shoe", "full_description": "", "small_description": ["light"], "category": "fashion",
+        "query": "shoe", "product_category": "shoes", "images": ["shoe.png"], "pricing": "$5",
+    }  # fmt: skip
+    about = {"attributes": ["light"], "instruction": "find a shoe", "instruction_attributes": ["light"]}
+    asins = [f"A{number}" for number in range(products)]
+    (folder / "items_shuffle.json").write_text(json.dumps([{"asin": asin, **listed} for asin in asins]))
+    (folder / "items_ins_v2.json").write_text(json.dumps(dict.fromkeys(asins, about)))

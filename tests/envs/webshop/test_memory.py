@@ -1,13 +1,18 @@
 """Pages written out by hand, in the form of the original's mode ``text_rich``."""
 
+import gymnasium as gym
 import pytest
 
+from agentgym_prm.agents.scripted import ShopperAgent
+from agentgym_prm.envs import WEBSHOP
 from agentgym_prm.envs.webshop import WebShopEnv
 from agentgym_prm.envs.webshop.engine import Engine, Shop
 from agentgym_prm.envs.webshop.experts import Shopper
 from agentgym_prm.envs.webshop.goals import synthetic_goals
 from agentgym_prm.envs.webshop.memory import Offer, ShopMemory, Wish, stem, suggested_searches, suggestions, words
 from agentgym_prm.envs.webshop.nouns import noun_function
+from agentgym_prm.errors import UsageError
+from agentgym_prm.rollout import collect
 
 TASK = "i need red toothbrushes, size 2 ounce, and price lower than 20.00 dollars"
 SEARCH = f"WebShop\nInstruction: \n{TASK}\n[button] Search [button_]\n"
@@ -230,3 +235,10 @@ def test_the_most_promising_results_come_in_the_page_s_order():
     assert [offer.asin for offer in memory.promising(2)] == ["b000000001", "b000000003"]
     assert [offer.asin for offer in memory.promising(1)] == ["b000000003"]
     assert memory.promising(9) == memory.listed
+
+
+@pytest.mark.parametrize("mode", ["html", "url"])
+def test_observations_that_cannot_be_read_are_refused(mode):
+    envs = gym.make_vec(WEBSHOP, num_envs=1, difficulty="small", observation_mode=mode)
+    with pytest.raises(UsageError, match="read observation_mode 'text_rich' or 'text'"):
+        collect(ShopperAgent(), envs, [0])

@@ -161,6 +161,18 @@ def test_other_sites_and_other_names_are_refused():
         assert browser.get(path)[1] == page
 
 
+def test_a_recordings_text_stays_text():
+    """A file from elsewhere may hold anything, also where a number belongs."""
+    envs = gym.make_vec(WEBSHOP, num_envs=1, expert="oracle", **OPTIONS)
+    (episode,) = collect(ExpertAgent("oracle"), envs, [5])
+    envs.close()
+    hostile = "<img src=x>"
+    step = replace(episode.steps[0], action=replace(episode.steps[0].action, command=hostile))
+    with serving(trajectories=[replace(episode, task=hostile, episode=hostile, steps=(step,))]) as browser:
+        for path in ("/", "/trajectory/0/step/0", "/trajectory/0/step/1"):
+            assert hostile not in browser.get(path)[1]
+
+
 def test_what_another_site_embeds_starts_no_game_and_a_link_there_does():
     with serving() as browser:
         embedded = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}
