@@ -7,6 +7,7 @@
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
+    ├── ScriptError (ValueError)                a line that is no action of a VirtualHome script
     ├── UsageError (ValueError)                 a command-line argument out of range
     └── StoreError (ValueError)                 a trajectory file that cannot be read or continued
 
@@ -33,6 +34,10 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
 
 class MissingDependencyError(AgentGymError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class ScriptError(AgentGymError, ValueError):
+    """A text is not a line of a VirtualHome script."""
 
 
 class UsageError(AgentGymError, ValueError):
