@@ -77,7 +77,9 @@ def furnish(graph: Mapping[str, Any], seed: int) -> dict[str, Any]:
         node_id = _FIRST_EXTRA + offset * rng.choice([1, 7, 64])
         while any(node["id"] == node_id for node in nodes):
             node_id += 1
-        nodes.append({"id": node_id, "class_name": name, "category": "Props", "properties": properties, "states": states})
+        nodes.append(
+            {"id": node_id, "class_name": name, "category": "Props", "properties": properties, "states": states}
+        )
         place = rng.choice(near if near and rng.random() < 0.5 else surfaces)
         box = rng.choice(near if near and rng.random() < 0.5 else containers)
         kind = rng.random()
@@ -143,4 +145,6 @@ class ScriptWalk:
         return self._line(action, *chosen)
 
     def _line(self, action: Action, *ids: int) -> str:
-        return " ".join([f"[{action.name}]", *(f"<{self._names.get(node_id, 'ghost')}> ({node_id})" for node_id in ids)])
+        return " ".join(
+            [f"[{action.name}]", *(f"<{self._names.get(node_id, 'ghost')}> ({node_id})" for node_id in ids)]
+        )

@@ -67,7 +67,7 @@ def lines(world: World, *, in_view: bool = False) -> tuple[str, ...]:
     apartment = world.apartment
     found: list[str] = []
     for choice in choices(world, in_view=in_view):
-        rendered = apartment.rendered.get(choice)
+        rendered: tuple[str, ...] | None = apartment.rendered.get(choice)
         if rendered is None:
             rendered = tuple(_render(apartment, choice))
             apartment.remember(apartment.rendered, choice, rendered)
@@ -95,6 +95,8 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
     yield Action.TURNTO, world.apartment.everything, _NONE
     yield Action.GREET, world.apartment.having[Property.PERSON], _NONE
     yield Action.PUTOBJBACK, sum(1 << number for number in world.grabbed), _NONE
+    if world.repaired:
+        yield Action.PUTOFF, world.sources(ON, world.character) & world.apartment.having[Property.CLOTHES], _NONE
     faced = world.faced()
     yield Action.LOOKAT, faced, _NONE
     yield Action.POINTAT, faced, _NONE
@@ -109,7 +111,9 @@ def _moves(world: World) -> Iterator[tuple[Action, int, int]]:
     walkable = world.walkable()
     if world.is_resting(State.SITTING, State.LYING) or not _has_room(world):
         walkable = 0
-    found = reachable | walkable & ~(world.sources(ON, world.character) | having[Property.BODY_PART])
+    found = reachable
+    if world.repaired:
+        found |= walkable & ~(world.sources(ON, world.character) | having[Property.BODY_PART])
     yield Action.WALK, walkable, _NONE
     yield Action.RUN, walkable, _NONE
     yield Action.FIND, found, _NONE
@@ -212,16 +216,16 @@ _POSITIONS: Final = {action: position for position, action in enumerate(Action)}
 
 
 def _fixed(apartment: Apartment) -> _Fixed:
-    fixed = apartment.rendered.get(("fixed",))
+    fixed: _Fixed | None = apartment.rendered.get(("fixed",))
     if fixed is None:
         fixed = _Fixed(apartment)
         apartment.remember(apartment.rendered, ("fixed",), fixed)
-    return fixed  # type: ignore[no-any-return]
+    return fixed
 
 
 def _ids(apartment: Apartment, mask: int) -> tuple[int, ...]:
-    ids = apartment.rendered.get(mask)
+    ids: tuple[int, ...] | None = apartment.rendered.get((mask,))
     if ids is None:
         ids = apartment.ids(mask)
-        apartment.remember(apartment.rendered, mask, ids)
-    return ids  # type: ignore[no-any-return]
+        apartment.remember(apartment.rendered, (mask,), ids)
+    return ids

@@ -54,9 +54,13 @@ class Engine:
     (3,)
     """
 
-    __slots__ = ("world",)
+    __slots__ = ("_repaired", "world")
 
     world: World
+
+    def __init__(self, *, repaired: bool = False) -> None:
+        """``repaired`` mends three mistakes of the original (see ``actions.py``); by default they are kept."""
+        self._repaired = repaired
 
     def reset(self, apartment: Apartment, character_index: int = 0) -> None:
         """Start in an apartment as the given one of its characters, counted by id.
@@ -67,12 +71,12 @@ class Engine:
         if not 0 <= character_index < len(apartment.characters):
             count = len(apartment.characters)
             raise ValueError(f"character_index must be in [0, {count}) in {apartment.where}, got {character_index}")
-        self.world = World(apartment, apartment.characters[character_index])
+        self.world = World(apartment, apartment.characters[character_index], self._repaired)
 
     def clone(self) -> "Engine":
         """An independent copy that goes on from the present state; costs what has changed since ``reset``."""
         other = Engine.__new__(Engine)
-        other.world = self.world.copy()
+        other._repaired, other.world = self._repaired, self.world.copy()
         return other
 
     def execute(self, line: str | ScriptLine, index: int = 0) -> Execution:
@@ -83,7 +87,7 @@ class Engine:
             index: Number of the line in its script, which the messages end with.
         """
         world = self.world
-        compiled = world.apartment.parsed.get(line) or _compile(world.apartment, line)
+        compiled: _Compiled = world.apartment.parsed.get(line) or _compile(world.apartment, line)
         if compiled.execute is None:
             return Execution(False, compiled.text)
         try:
@@ -118,7 +122,9 @@ class Engine:
     def changes(self) -> dict[str, list[Any]]:
         """What differs from the start, in the form of ``with_changes``; costs what has changed, not the whole graph."""
         world, apartment = self.world, self.apartment
-        added, removed, nodes = [], [], 0
+        added: list[list[Any]] = []
+        removed: list[list[Any]] = []
+        nodes = 0
         for relation in Relation:
             for number in bits(world.edges[relation].changed()):
                 now, then = world.targets(relation, number), apartment.targets[relation][number]
@@ -206,7 +212,9 @@ class Engine:
         number, other = self.apartment.number(from_id), self.apartment.number(to_id)
         return bool(self.world.targets(relation, number) >> other & 1)
 
-    def edges(self, among: Collection[int] | None = None, relations: Collection[Relation] = Relation) -> Iterator[Edge]:
+    def edges(
+        self, among: Collection[int] | None = None, relations: Collection[Relation] = tuple(Relation)
+    ) -> Iterator[Edge]:
         """The edges that hold now, by relation and node.
 
         Args:
@@ -254,8 +262,8 @@ def _prepared(apartment: Apartment, line: str | ScriptLine) -> _Compiled:
     for named in parsed.objects:
         if named.id not in apartment.numbers:
             return _Compiled(_refusal(f"{named} cannot be found"), 0, 0, str(parsed))
-    numbers = [apartment.numbers[named.id] for named in parsed.objects]
-    return _Compiled(execute, *[*numbers, 0, 0][:2], str(parsed))
+    first, second, *_ = [*(apartment.numbers[named.id] for named in parsed.objects), 0, 0]
+    return _Compiled(execute, first, second, str(parsed))
 
 
 def _refusal(text: str) -> Execute:

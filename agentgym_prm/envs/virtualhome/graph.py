@@ -161,12 +161,12 @@ class Apartment:
         self.bit = tuple(1 << number for number in range(len(self.nodes)))
         self.labels = tuple(map(str, self.nodes))
         self.rooms = self.mask(lambda node: node.is_room)
-        self.in_state = tuple(self.mask(lambda node, s=s: s in node.states) for s in State)  # type: ignore[misc]
+        self.in_state = tuple(self.mask(lambda node, s=s: s in node.states) for s in State)
         by_id = sorted(self.nodes, key=lambda node: node.id)
         self.characters = tuple(self.numbers[node.id] for node in by_id if node.class_name == CHARACTER)
         self._read_edges(graph)
         self._check_positions()
-        self.parsed: dict[tuple[str, int], Any] = {}
+        self.parsed: dict[Any, Any] = {}
         self.rendered: dict[tuple[Any, ...], Any] = {}
 
     def __reduce__(self) -> tuple[type["Apartment"], tuple[dict[str, Any], str]]:
@@ -243,9 +243,8 @@ class Apartment:
 
     def _check_ids(self) -> None:
         if len(self.numbers) < len(self.nodes):
-            seen: set[int] = set()
-            repeated = next(node for node in self.nodes if node.id in seen or seen.add(node.id))
-            raise GameFormatError(f"{self.where}: two nodes have the id {repeated.id}, the second is {repeated}")
+            repeated = next(node for number, node in enumerate(self.nodes) if self.numbers[node.id] != number)
+            raise GameFormatError(f"{self.where}: two nodes have the id {repeated.id}, one is {repeated}")
 
     def _read_edges(self, graph: Mapping[str, Any]) -> None:
         count = len(self.nodes)

@@ -56,6 +56,7 @@ class World:
     """The state of one apartment with one acting character.
 
     Attributes:
+        repaired: Whether three mistakes of the original are mended (see ``actions.py``).
         apartment: What does not change.
         character: Number of the character that acts.
         edges: The edges of each relation.
@@ -65,10 +66,10 @@ class World:
         step: Number of successful steps.
     """
 
-    __slots__ = ("_logs", "_walkable", "apartment", "character", "edges", "grabbed", "in_state", "step")
+    __slots__ = ("_logs", "_walkable", "apartment", "character", "edges", "grabbed", "in_state", "repaired", "step")
 
-    def __init__(self, apartment: Apartment, character: int) -> None:
-        self.apartment, self.character = apartment, character
+    def __init__(self, apartment: Apartment, character: int, repaired: bool = False) -> None:
+        self.apartment, self.character, self.repaired = apartment, character, repaired
         self.edges = [Edges(apartment.targets[r], apartment.sources[r]) for r in Relation]
         self.in_state = list(apartment.in_state)
         self.grabbed: dict[int, tuple[int, Relation]] = {}
@@ -79,7 +80,8 @@ class World:
     def copy(self) -> "World":
         """An independent copy that shares the apartment."""
         other = World.__new__(World)
-        other.apartment, other.character, other.step = self.apartment, self.character, self.step
+        other.apartment, other.character, other.repaired = self.apartment, self.character, self.repaired
+        other.step = self.step
         other.edges = [edges.copy() for edges in self.edges]
         other.in_state = self.in_state.copy()
         other.grabbed = self.grabbed.copy()
@@ -126,10 +128,11 @@ class World:
         self.in_state[on] |= bit
 
     def take_posture(self, leave: tuple[State, ...], enter: tuple[State, ...] = ()) -> None:
-        """Set the character's states: those *of the start* without some and with others (see ``is_resting``)."""
+        """Set the character's states: those that ``is_resting`` reads, without some and with others."""
         bit = self.apartment.bit[self.character]
+        before = self.in_state if self.repaired else self.apartment.in_state
         for state in State:
-            kept = self.apartment.in_state[state] & bit if state not in leave else 0
+            kept = before[state] & bit if state not in leave else 0
             self.in_state[state] = self.in_state[state] & ~bit | (bit if state in enter else kept)
 
     def _changed(self, relation: Relation, start: int, stop: int, added: bool) -> None:
@@ -164,13 +167,12 @@ class World:
         return bool(self.in_state[state] >> number & 1)
 
     def is_resting(self, *postures: State) -> bool:
-        """Whether the character was in one of the postures *at the start*.
+        """Whether the character was in one of the postures *at the start*; if repaired, whether it is now.
 
-        The original looks the character up in the graph of the start, so sitting down does not make it sit: it can
-        walk on, and cannot stand up.
+        The original looks the character up in the graph of the start, so sitting down does not make it sit.
         """
-        at_start, character = self.apartment.in_state, self.character
-        return any(at_start[posture] >> character & 1 for posture in postures)
+        in_state = self.in_state if self.repaired else self.apartment.in_state
+        return any(in_state[posture] >> self.character & 1 for posture in postures)
 
     def held(self) -> int:
         """Mask of what the character holds."""
