@@ -1,0 +1,91 @@
+"""Experts inside the environment: what to do next, for ``info["expert_action"]``.
+
+===============  ================================================  =========================================
+name             knows                                             off its own path
+===============  ================================================  =========================================
+``program``      the script stored with the task                   has no answer once something else was done
+``planner``      the full state                                    plans anew
+``homekeeper``   the texts alone, as a person would                goes on from what it has seen
+===============  ================================================  =========================================
+
+The program of a builtin task is the planner's plan from the start. The first two know ids, and write them where a class
+name alone would mean something else.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agentgym_prm.envs.virtualhome.commands import parse_command
+from agentgym_prm.envs.virtualhome.homekeeper import NO_ANSWER
+from agentgym_prm.envs.virtualhome.planner import plan
+from agentgym_prm.envs.virtualhome.script import ScriptLine
+from agentgym_prm.envs.virtualhome.text_engine import TextEngine
+
+EXPERTS: Final = ("program", "planner", "homekeeper")
+
+
+class ProgramExpert:
+    """Follows the task's own script; its lines that cannot be executed are left out.
+
+    Commands that change nothing do not count; once another command was executed, it has no answer.
+    """
+
+    def __init__(self, engine: TextEngine) -> None:
+        self._engine = engine
+
+    def begin(self) -> None:
+        """A new episode starts."""
+        self._remaining: list[ScriptLine] = list(self._engine.task.program)
+        self._advice = self._next()
+
+    def observe(self, command: str) -> None:
+        """Somebody gave ``command``; the engine is in the state after it."""
+        if not self._engine.valid:
+            return
+        if self._advice and parse_command(command) == parse_command(self._advice):
+            self._remaining.pop(0)
+        else:
+            self._remaining = []
+        self._advice = self._next()
+
+    def choose(self) -> str:
+        """The next command, ``""`` if there is none."""
+        return self._advice
+
+    def _next(self) -> str:
+        while self._remaining:
+            command = self._engine.command_for(self._remaining[0])
+            trial = self._engine.clone()
+            trial.step(command)
+            if trial.valid:
+                return command
+            self._remaining.pop(0)
+        return NO_ANSWER
+
+
+class PlannerExpert:
+    """Plans on the engine's state; a plan is kept while the episode follows it."""
+
+    def __init__(self, engine: TextEngine) -> None:
+        self._engine = engine
+
+    def begin(self) -> None:
+        """A new episode starts."""
+        self._plan: Sequence[ScriptLine] | None = None
+
+    def observe(self, command: str) -> None:
+        """Somebody gave ``command``; the engine is in the state after it."""
+        if not self._engine.valid:
+            return
+        if self._plan and parse_command(command) == parse_command(self._advice):
+            self._plan = self._plan[1:]
+        else:
+            self._plan = None
+
+    def choose(self) -> str:
+        """The next command, ``""`` if no plan is found or the goal holds."""
+        engine = self._engine
+        if self._plan is None:
+            self._plan = plan(engine.world, engine.task.goal, engine.performed, engine.task.introduced) or ()
+        self._advice = engine.command_for(self._plan[0]) if self._plan else NO_ANSWER
+        return self._advice
