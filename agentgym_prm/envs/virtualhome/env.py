@@ -130,7 +130,7 @@ class VirtualHomeEnv(TextEnv):
             InfoKey.SCORE: engine.outcome,
             InfoKey.GOAL_CONDITION_SUCCESS_RATE: engine.goal_condition_success_rate,
             InfoKey.VALID_ACTION: engine.valid,
-            "error": engine.error,
+            InfoKey.ERROR: engine.error,
         }
 
     def _advised(self, info: dict[str, Any]) -> dict[str, Any]:

@@ -16,17 +16,11 @@ from functools import lru_cache
 from typing import Final, Self
 
 from agentgym_prm.envs.virtualhome.commands import Command, Name
-from agentgym_prm.envs.virtualhome.memory import HomeMemory
+from agentgym_prm.envs.virtualhome.memory import STORES, HomeMemory
 from agentgym_prm.envs.virtualhome.naming import equivalents
 from agentgym_prm.envs.virtualhome.script import Action
 
 NO_ANSWER: Final = ""
-STORES: Final = frozenset(
-    """basket_for_clothes bathroom_cabinet bookshelf box cabinet closet cupboard dishwasher dresser drawer filing_cabinet
-    freezer fridge kitchen_cabinet microwave nightstand oven trashcan washing_machine""".split()  # noqa: SIM905
-)
-"""Classes taken to be worth opening in search of something."""
-
 _VERBS: Final = (
     (Action.POUR, r"pour"),
     (Action.PLUGIN, r"plug in"),
@@ -176,7 +170,7 @@ class Homekeeper(HomeMemory):
             for each in (candidate, candidate.removesuffix("s")):
                 if each in known:
                     return each
-        if not self.lists_all and (len(self.rooms) > len(self.visited) or self._unopened()):
+        if not self.lists_all and (len(self.rooms) > len(self.visited) or self.unopened):
             return shorter[0]
         return next((each for candidate in shorter for each in equivalents(candidate) if each in known), None)
 
@@ -273,18 +267,9 @@ class Homekeeper(HomeMemory):
         for room in self.rooms:
             if room not in self.visited:
                 yield from self._if_offered(Action.WALK, room)
-        unopened = self._unopened()
-        for name in sorted(unopened, key=lambda name: self.where[name] != self.room):
+        for name in sorted(self.unopened, key=lambda name: self.where[name] != self.room):
             yield from self._if_offered(Action.WALK, name)
             yield from self._if_offered(Action.WALK, self.where[name])
-
-    def _unopened(self) -> list[str]:
-        """Things in which something may be hidden, as far as known."""
-        return [
-            name
-            for name in self.where
-            if name in STORES and (name not in self.states or "CLOSED" in self.states[name])
-        ]
 
     def _with_free_hand(self, action: Action, name: str) -> Iterator[str]:
         yield from self._if_offered(action, name)

@@ -19,6 +19,11 @@ from agentgym_prm.envs.virtualhome.script import Action
 ROOMS: Final = (
     "bathroom", "bedroom", "dining_room", "entrance_hall", "home_office", "kids_bedroom", "kitchen", "living_room",
 )  # fmt: skip
+STORES: Final = frozenset(
+    """basket_for_clothes bathroom_cabinet bookshelf box cabinet closet cupboard dishwasher dresser drawer filing_cabinet
+    freezer fridge kitchen_cabinet microwave nightstand oven trashcan washing_machine""".split()  # noqa: SIM905
+)
+"""Classes taken to be worth opening in search of something."""
 _RELATIONS: Final = frozenset(relation.name for relation in Relation)
 _STATES: Final = frozenset(state.name for state in State)
 _HANDS: Final = re.compile(r"(?:^|(?<=\. ))You have ([^.]*)\. $")
@@ -111,6 +116,13 @@ class HomeMemory:
     def closed(self) -> tuple[str, ...]:
         """Things last told to be closed."""
         return tuple(name for name, states in self.states.items() if "CLOSED" in states)
+
+    @property
+    def unopened(self) -> tuple[str, ...]:
+        """Things in which something may be hidden: not seen from near yet, or closed when they were."""
+        return tuple(
+            name for name in self.where if name in STORES and (name not in self.states or "CLOSED" in self.states[name])
+        )
 
     def offered(self, action: Action, *names: str) -> bool:
         """Whether a command can be executed now, as far as it is listed."""
