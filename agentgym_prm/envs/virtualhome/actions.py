@@ -23,7 +23,7 @@ engine is asked to be ``repaired``:
 * Posture is read from the start (``World.is_resting``): after ``SIT`` the character can walk, and cannot stand up;
   ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one.
 * ``FIND`` of something far raises ``TypeError``; here the character is just not close to it. Repaired: it walks there.
-* ``PUTOFF`` raises ``NameError``; here it is refused. Repaired: it takes off what is worn.
+* ``PUTOFF`` raises ``TypeError``; here it is refused. Repaired: it takes off what is worn.
 """
 
 from collections.abc import Callable
