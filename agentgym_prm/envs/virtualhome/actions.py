@@ -268,7 +268,8 @@ def _origin(world: World, number: int) -> tuple[int, Relation] | None:
     """The first node, other than a room, that a thing is on, inside or close to."""
     for relation in (ON, INSIDE, CLOSE):
         if world.targets(relation, number) & ~world.apartment.rooms:
-            for other in world.ordered_targets(relation, number):
+            # INSIDE was read before, to see whether the thing is shut in.
+            for other in world.ordered_targets(relation, number, readings=2 if relation is INSIDE else 1):
                 if not world.apartment.rooms >> other & 1:
                     return other, relation
     return None

@@ -154,13 +154,13 @@ class World:
         """Mask of what stands in the relation to the node."""
         return self.edges[relation].sources(number)
 
-    def ordered_targets(self, relation: Relation, number: int) -> list[int]:
-        """What the node stands in the relation to, in the original's order; exact for ON, INSIDE and CLOSE."""
+    def ordered_targets(self, relation: Relation, number: int, readings: int = 1) -> list[int]:
+        """What the node stands in the relation to (ON, INSIDE or CLOSE), in the original's order (``order.py``)."""
         apartment, mask = self.apartment, self.targets(relation, number)
         if mask.bit_count() < 2:
             return list(bits(mask))
         log, start = self._logs.get((relation, number)), apartment.start_targets(relation, number)
-        return [apartment.numbers[target] for target in enumeration(log, start, self.step)]
+        return [apartment.numbers[target] for target in enumeration(log, start, self.step, readings)]
 
     def has(self, state: State, number: int) -> bool:
         """Whether the node is in the state."""
@@ -240,7 +240,7 @@ class World:
             mask &= rooms
             if not mask & (mask - 1):
                 return mask.bit_length() - 1 if mask else None
-            return next(other for other in self.ordered_targets(INSIDE, number) if rooms >> other & 1)
+            return next(other for other in self.ordered_targets(INSIDE, number, readings=2) if rooms >> other & 1)
         passed, above = 0, number
         while mask:
             above = self.ordered_targets(INSIDE, above)[0] if mask & (mask - 1) else mask.bit_length() - 1
