@@ -135,6 +135,7 @@ class Apartment:
     Attributes:
         nodes: The nodes in the file's order; their positions are the nodes' numbers.
         numbers: Number of each id.
+        id_of: Id of each number.
         bit: For each number the mask of that node alone.
         labels: For each number ``<class> (id)``, as messages and script lines name it.
         targets: For each relation and number the mask of what the node stands in that relation to.
@@ -158,6 +159,7 @@ class Apartment:
         self.nodes = tuple(_read_nodes(graph, where))
         self.numbers = {node.id: number for number, node in enumerate(self.nodes)}
         self._check_ids()
+        self.id_of = tuple(node.id for node in self.nodes)
         self.bit = tuple(1 << number for number in range(len(self.nodes)))
         self.labels = tuple(map(str, self.nodes))
         self.rooms = self.mask(lambda node: node.is_room)
@@ -211,7 +213,7 @@ class Apartment:
 
     def ids(self, mask: int) -> tuple[int, ...]:
         """Ids of the nodes in a mask, in the order of their numbers."""
-        return tuple(self.nodes[number].id for number in bits(mask))
+        return tuple([self.id_of[number] for number in bits(mask)])
 
     def number(self, node_id: int) -> int:
         """Number of the node with this id; ``KeyError`` names the id if there is none."""

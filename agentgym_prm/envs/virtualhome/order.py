@@ -3,9 +3,9 @@
 Where the original takes *the first of several*, it takes the first element of a Python set of ids: the place from which
 something was grabbed (``PUTOBJBACK`` returns it there), and the room of a node that is in several. That order follows
 from the ids' hashes and, where these collide, from the history of the set: which edges were added and removed at which
-step. Every successful step copies the sets anew, and every reading of them, by a check as by ``to_dict``, puts the edges
-of the start in and takes those that were removed out again, which can make the set's table grow. To be equal to the
-original step by step, the engine logs the changes and replays them, as sets, when an order is asked for; the log is
+step. Every successful step copies the sets anew, and every reading of them, by a check as by ``to_dict``, puts the
+edges of the start in and takes those that were removed out again, which can make the set's table grow. To be equal to
+the original step by step, the engine logs the changes and replays them, as sets, when an order is asked for; the log is
 shared between copies of a state.
 
 What is replayed is the original whose graph is read (``to_dict``) once after every successful step, as its own
@@ -15,40 +15,34 @@ a node that has lost edges of the start and gained others, and shows in about on
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeAlias
 
-_LONGEST_LOG: Final = 64
-
-
-class Change(NamedTuple):
-    """One edge added or removed, after what ``previous`` says."""
-
-    previous: "Change | Checkpoint | None"
-    length: int
-    step: int
-    target: int
-    added: bool
+LONGEST_LOG: Final = 64
+ALL: Final = None
+"""In place of a target: all of them."""
 
 
 class Checkpoint(NamedTuple):
-    """The state of a set after a step, in place of the changes up to it."""
+    """What a set was after a step, in place of the changes up to it."""
 
-    step: int
     order: tuple[int, ...] | None
+    length: int
+    step: int
     removed: frozenset[int]
-    length: int = 0
 
 
-Log = Change | Checkpoint | None
+Change: TypeAlias = "tuple[Log, int, int, int | None, bool]"
+"""After what log, number of changes, step, target id, whether it was added (else removed)."""
+Log: TypeAlias = "Change | Checkpoint | None"
 
 
-def logged(log: Log, start: Sequence[int], step: int, target: int, added: bool) -> Change:
-    """The log with one more change; a long one is shortened to a checkpoint."""
-    length = log.length if log is not None else 0
-    if length >= _LONGEST_LOG and log is not None and log.step < step:
-        targets, removed = _replay(log, start, step - 1)
-        log, length = Checkpoint(step - 1, None if targets is None else tuple(targets), frozenset(removed)), 0
-    return Change(log, length + 1, step, target, added)
+def shortened(log: Log, start: Sequence[int], step: int) -> Log:
+    """A checkpoint in place of the log, unless that holds changes of this very step."""
+    if log is None or log[2] >= step:
+        return log
+    targets, removed = _replay(log, start, step - 1)
+    return Checkpoint(None if targets is None else tuple(targets), 0, step - 1, frozenset(removed))
 
 
 def enumeration(log: Log, start: Sequence[int], step: int, readings: int = 1) -> list[int]:
@@ -74,21 +68,25 @@ def enumeration(log: Log, start: Sequence[int], step: int, readings: int = 1) ->
 def _replay(log: Log, start: Sequence[int], step: int) -> tuple[set[int] | None, set[int]]:
     """The set of added edges after a step (``None`` while there never was one), and the removed edges of the start."""
     changes: list[Change] = []
-    while isinstance(log, Change):
+    while log is not None and not isinstance(log, Checkpoint):
         changes.append(log)
-        log = log.previous
+        log = log[0]
     targets: set[int] | None = None
     since, order, removed = (log.step, log.order, set(log.removed)) if log is not None else (0, None, set())
-    for at, together in groupby(reversed(changes), key=lambda change: change.step):
+    for at, together in groupby(reversed(changes), key=itemgetter(2)):
         targets = None if order is None else set(_carried(order, start, removed, at - since - 1))
-        for change in together:
-            if change.target in start:
-                (removed.discard if change.added else removed.add)(change.target)
-            elif change.added:
+        for _, _, _, target, added in together:
+            if target is ALL:
+                removed.update(start)
+                if targets is not None:
+                    targets.difference_update([each for each in targets if each not in start])
+            elif target in start:
+                (removed.discard if added else removed.add)(target)
+            elif added:
                 targets = set() if targets is None else targets
-                targets.add(change.target)
+                targets.add(target)
             elif targets is not None:
-                targets.discard(change.target)
+                targets.discard(target)
         if targets is not None:
             _read(targets, start, removed)
             order = tuple(targets)

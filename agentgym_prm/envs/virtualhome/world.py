@@ -4,13 +4,14 @@ Edges are kept both ways, as changes against the apartment's start, so a step co
 a small one, and a copy costs what has changed. Numbers, not ids, name the nodes in here.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from agentgym_prm.envs.virtualhome.graph import Apartment, Relation, State, bits
-from agentgym_prm.envs.virtualhome.order import Log, enumeration, logged
+from agentgym_prm.envs.virtualhome.order import ALL, LONGEST_LOG, Log, enumeration, shortened
 
 ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _SITTING = Relation
-HANDS: Final = (HOLDS_RH, HOLDS_LH)
+_POSTURES: Final = (State.SITTING, State.LYING)
 
 
 class UndefinedStepError(Exception):
@@ -18,14 +19,28 @@ class UndefinedStepError(Exception):
 
 
 class Edges:
-    """One relation: from each node to others, and back."""
+    """One relation: from each node to others, and back. Logs changes from nodes of which the order will be asked."""
 
-    __slots__ = ("_sources", "_start_sources", "_start_targets", "_targets")
+    __slots__ = (
+        "_apartment", "_logs", "_ordered", "_relation", "_sources", "_start_sources", "_start_targets", "_targets",
+    )  # fmt: skip
 
-    def __init__(self, targets: tuple[int, ...], sources: tuple[int, ...]) -> None:
-        self._start_targets, self._start_sources = targets, sources
+    def __init__(self, apartment: Apartment, relation: Relation, ordered: int = 0) -> None:
+        """``ordered`` is the mask of the nodes whose changes are logged."""
+        self._apartment, self._relation, self._ordered = apartment, relation, ordered
+        self._start_targets, self._start_sources = apartment.targets[relation], apartment.sources[relation]
         self._targets: dict[int, int] = {}
         self._sources: dict[int, int] = {}
+        self._logs: dict[int, Log] = {}
+
+    def copy(self) -> "Edges":
+        """An independent copy."""
+        other = Edges.__new__(Edges)
+        other._apartment, other._relation, other._ordered = self._apartment, self._relation, self._ordered
+        other._start_targets, other._start_sources = self._start_targets, self._start_sources
+        other._logs = self._logs.copy()
+        other._targets, other._sources = self._targets.copy(), self._sources.copy()
+        return other
 
     def targets(self, number: int) -> int:
         """Mask of what the node stands in the relation to."""
@@ -35,165 +50,195 @@ class Edges:
         """Mask of what stands in the relation to the node."""
         return self._sources.get(number, self._start_sources[number])
 
-    def flip(self, start: int, stop: int) -> None:
-        """Add the edge if it is not there, else take it away."""
-        self._targets[start] = self._targets.get(start, self._start_targets[start]) ^ 1 << stop
-        self._sources[stop] = self._sources.get(stop, self._start_sources[stop]) ^ 1 << start
-
     def changed(self) -> int:
         """Mask of the nodes whose targets were touched since the start."""
         return sum(1 << number for number in self._targets)
 
-    def copy(self) -> "Edges":
-        """An independent copy."""
-        other = Edges.__new__(Edges)
-        other._start_targets, other._start_sources = self._start_targets, self._start_sources
-        other._targets, other._sources = self._targets.copy(), self._sources.copy()
-        return other
+    def ordered_targets(self, number: int, step: int, readings: int = 1) -> Iterator[int]:
+        """What the node stands in the relation to, in the original's order (``order.py``), if changes are logged."""
+        mask = self.targets(number)
+        if not mask & (mask - 1):
+            return bits(mask)
+        start = self._apartment.start_targets(self._relation, number)
+        return map(self._apartment.numbers.__getitem__, enumeration(self._logs.get(number), start, step, readings))
+
+    def add(self, start: int, stop: int, step: int) -> None:
+        """Add an edge, at a step, if it is not there."""
+        targets = self._targets.get(start, self._start_targets[start])
+        if not targets >> stop & 1:
+            self._targets[start] = targets | 1 << stop
+            self._sources[stop] = self._sources.get(stop, self._start_sources[stop]) | 1 << start
+            if self._ordered >> start & 1:
+                self._note(start, stop, True, step)
+
+    def remove(self, start: int, stop: int, step: int) -> None:
+        """Take an edge away, at a step, if it is there."""
+        targets = self._targets.get(start, self._start_targets[start])
+        if targets >> stop & 1:
+            self._targets[start] = targets ^ 1 << stop
+            self._sources[stop] = self._sources.get(stop, self._start_sources[stop]) ^ 1 << start
+            if self._ordered >> start & 1:
+                self._note(start, stop, False, step)
+
+    def detach(self, number: int, step: int) -> None:
+        """Take away all edges from and to a node, at a step."""
+        to, back = self._targets, self._sources
+        targets, sources = to.get(number, self._start_targets[number]), back.get(number, self._start_sources[number])
+        others, bit, ordered = targets | sources, 1 << number, self._ordered
+        if not others:
+            return
+        while others:
+            low = others & -others
+            others ^= low
+            other = low.bit_length() - 1
+            if targets & low:
+                back[other] = back.get(other, self._start_sources[other]) ^ bit
+            if sources & low:
+                to[other] = to.get(other, self._start_targets[other]) & ~bit
+                if ordered & low and low != bit:
+                    self._note(other, number, False, step)
+        to[number] = back[number] = 0
+        if targets and ordered & bit:
+            self._note(number, None, False, step)
+
+    def _note(self, number: int, other: int | None, added: bool, step: int) -> None:
+        log, apartment = self._logs.get(number), self._apartment
+        if log is None:
+            length = 0
+        elif (length := log[1]) >= LONGEST_LOG:
+            log = shortened(log, apartment.start_targets(self._relation, number), step)
+            length = log[1]
+        self._logs[number] = (log, length + 1, step, ALL if other is None else apartment.id_of[other], added)
 
 
 class World:
     """The state of one apartment with one acting character.
 
     Attributes:
-        repaired: Whether three mistakes of the original are mended (see ``actions.py``).
         apartment: What does not change.
         character: Number of the character that acts.
-        edges: The edges of each relation.
+        repaired: Whether three mistakes of the original are mended (see ``actions.py``).
+        on, inside, close, facing, right, left: The edges of the relations that change.
         in_state: For each state the mask of the nodes in it.
         grabbed: For each node that was grabbed off something and not put back since: what it was taken from, and the
             relation in which it stood to that.
         step: Number of successful steps.
     """
 
-    __slots__ = ("_logs", "_walkable", "apartment", "character", "edges", "grabbed", "in_state", "repaired", "step")
+    __slots__ = (
+        "_walkable", "apartment", "character", "close", "facing", "grabbed", "in_state", "inside", "left", "on",
+        "repaired", "right", "step",
+    )  # fmt: skip
 
     def __init__(self, apartment: Apartment, character: int, repaired: bool = False) -> None:
         self.apartment, self.character, self.repaired = apartment, character, repaired
-        self.edges = [Edges(apartment.targets[r], apartment.sources[r]) for r in Relation]
+        self.on = Edges(apartment, ON, ordered=apartment.grabbable)
+        self.inside = Edges(apartment, INSIDE, ordered=apartment.everything)
+        self.close = Edges(apartment, CLOSE, ordered=apartment.grabbable)
+        self.facing = Edges(apartment, FACING)
+        self.right = Edges(apartment, HOLDS_RH)
+        self.left = Edges(apartment, HOLDS_LH)
         self.in_state = list(apartment.in_state)
         self.grabbed: dict[int, tuple[int, Relation]] = {}
         self.step = 0
-        self._logs: dict[tuple[Relation, int], Log] = {}
         self._walkable: tuple[int, int] | None = None
 
     def copy(self) -> "World":
         """An independent copy that shares the apartment."""
         other = World.__new__(World)
         other.apartment, other.character, other.repaired = self.apartment, self.character, self.repaired
-        other.step = self.step
-        other.edges = [edges.copy() for edges in self.edges]
-        other.in_state = self.in_state.copy()
-        other.grabbed = self.grabbed.copy()
-        other._logs, other._walkable = self._logs.copy(), self._walkable
+        other.on, other.inside, other.close = self.on.copy(), self.inside.copy(), self.close.copy()
+        other.facing, other.right, other.left = self.facing.copy(), self.right.copy(), self.left.copy()
+        other.in_state, other.grabbed = self.in_state.copy(), self.grabbed.copy()
+        other.step, other._walkable = self.step, self._walkable
         return other
+
+    def edges(self, relation: Relation) -> Edges:
+        """The edges of a relation; those of ``BETWEEN`` and ``SITTING`` are the start's."""
+        changing = {
+            ON: self.on, INSIDE: self.inside, CLOSE: self.close, FACING: self.facing, HOLDS_RH: self.right,
+            HOLDS_LH: self.left,
+        }  # fmt: skip
+        return changing.get(relation) or Edges(self.apartment, relation)
 
     # --- changes ---
 
-    def add(self, relation: Relation, start: int, stop: int) -> None:
-        """Add an edge if it is not there."""
-        edges = self.edges[relation]
-        if not edges.targets(start) >> stop & 1:
-            edges.flip(start, stop)
-            self._changed(relation, start, stop, True)
+    def come_close(self, number: int, other: int) -> None:
+        """Let two nodes be close to each other."""
+        self.close.add(number, other, self.step)
+        self.close.add(other, number, self.step)
 
-    def remove(self, relation: Relation, start: int, stop: int) -> None:
-        """Take an edge away if it is there."""
-        edges = self.edges[relation]
-        if edges.targets(start) >> stop & 1:
-            edges.flip(start, stop)
-            self._changed(relation, start, stop, False)
+    def put_inside(self, number: int, place: int) -> None:
+        """Let a node be inside another, too."""
+        self.inside.add(number, place, self.step)
+        self._walkable = None
 
-    def detach(self, relation: Relation, number: int) -> None:
-        """Take away all edges of a relation from and to a node."""
-        for stop in bits(self.edges[relation].targets(number)):
-            self.remove(relation, number, stop)
-        for start in bits(self.edges[relation].sources(number)):
-            self.remove(relation, start, number)
+    def take_out(self, number: int) -> None:
+        """Let a node be inside nothing, and nothing inside it."""
+        self.inside.detach(number, self.step)
+        self._walkable = None
 
     def release(self, number: int) -> None:
         """Take a node out of the character's hands."""
-        for hand in HANDS:
-            self.remove(hand, self.character, number)
+        self.right.remove(self.character, number, self.step)
+        self.left.remove(self.character, number, self.step)
 
-    def come_close(self, number: int, other: int) -> None:
-        """Let two nodes be close to each other."""
-        self.add(CLOSE, number, other)
-        self.add(CLOSE, other, number)
+    def face_nothing(self) -> None:
+        """Turn the character away from all that it faces."""
+        for number in bits(self.facing.targets(self.character)):
+            self.facing.remove(self.character, number, self.step)
 
     def switch(self, number: int, off: State, on: State) -> None:
         """Take a node out of one state and into another."""
-        bit = self.apartment.bit[number]
+        bit = 1 << number
         self.in_state[off] &= ~bit
         self.in_state[on] |= bit
 
-    def take_posture(self, leave: tuple[State, ...], enter: tuple[State, ...] = ()) -> None:
-        """Set the character's states: those that ``is_resting`` reads, without some and with others."""
-        bit = self.apartment.bit[self.character]
+    def take_posture(self, posture: State | None) -> None:
+        """Let the character sit, lie or (``None``) stand; its other states become those of the start (see below)."""
+        bit = 1 << self.character
         before = self.in_state if self.repaired else self.apartment.in_state
         for state in State:
-            kept = before[state] & bit if state not in leave else 0
-            self.in_state[state] = self.in_state[state] & ~bit | (bit if state in enter else kept)
-
-    def _changed(self, relation: Relation, start: int, stop: int, added: bool) -> None:
-        if relation is INSIDE:
-            self._walkable = None
-        elif (relation is not ON and relation is not CLOSE) or not self.apartment.grabbable >> start & 1:
-            return  # nothing asks in which order these are
-        apartment, key = self.apartment, (relation, start)
-        start_ids = apartment.start_targets(relation, start)
-        self._logs[key] = logged(self._logs.get(key), start_ids, self.step, apartment.nodes[stop].id, added)
+            enters = state is posture if state in _POSTURES else before[state] & bit
+            self.in_state[state] = self.in_state[state] & ~bit | (bit if enters else 0)
 
     # --- questions ---
-
-    def targets(self, relation: Relation, number: int) -> int:
-        """Mask of what the node stands in the relation to."""
-        return self.edges[relation].targets(number)
-
-    def sources(self, relation: Relation, number: int) -> int:
-        """Mask of what stands in the relation to the node."""
-        return self.edges[relation].sources(number)
-
-    def ordered_targets(self, relation: Relation, number: int, readings: int = 1) -> list[int]:
-        """What the node stands in the relation to (ON, INSIDE or CLOSE), in the original's order (``order.py``)."""
-        apartment, mask = self.apartment, self.targets(relation, number)
-        if mask.bit_count() < 2:
-            return list(bits(mask))
-        log, start = self._logs.get((relation, number)), apartment.start_targets(relation, number)
-        return [apartment.numbers[target] for target in enumeration(log, start, self.step, readings)]
 
     def has(self, state: State, number: int) -> bool:
         """Whether the node is in the state."""
         return bool(self.in_state[state] >> number & 1)
 
-    def is_resting(self, *postures: State) -> bool:
-        """Whether the character was in one of the postures *at the start*; if repaired, whether it is now.
+    def was_in(self, posture: State) -> bool:
+        """Whether the character sat or lay *at the start*; if repaired, whether it does so now.
 
         The original looks the character up in the graph of the start, so sitting down does not make it sit.
         """
         in_state = self.in_state if self.repaired else self.apartment.in_state
-        return any(in_state[posture] >> self.character & 1 for posture in postures)
+        return bool(in_state[posture] >> self.character & 1)
+
+    def is_resting(self) -> bool:
+        """Whether the character sits or lies, in the sense of ``was_in``."""
+        in_state = self.in_state if self.repaired else self.apartment.in_state
+        return bool((in_state[State.SITTING] | in_state[State.LYING]) >> self.character & 1)
 
     def held(self) -> int:
         """Mask of what the character holds."""
-        return self.edges[HOLDS_RH].targets(self.character) | self.edges[HOLDS_LH].targets(self.character)
+        return self.right.targets(self.character) | self.left.targets(self.character)
 
-    def free_hand(self) -> Relation | None:
-        """The hand that would grab next: right before left."""
-        for hand in HANDS:
-            if not self.edges[hand].targets(self.character):
-                return hand
-        return None
+    def free_hand(self) -> Edges | None:
+        """The edges of the hand that would grab next: right before left."""
+        if not self.right.targets(self.character):
+            return self.right
+        return None if self.left.targets(self.character) else self.left
 
     def is_close(self, number: int) -> bool:
         """Whether the node is close to the character, or to something close to it, or lies on such a thing."""
-        close = self.edges[CLOSE]
-        mine = close.targets(self.character)
-        return bool(mine & (1 << number | close.sources(number) | self.edges[ON].targets(number)))
+        mine = self.close.targets(self.character)
+        return bool(mine & (1 << number | self.close.sources(number) | self.on.targets(number)))
 
     def reachable(self) -> int:
         """Mask of the nodes for which ``is_close`` holds."""
-        close, on = self.edges[CLOSE], self.edges[ON]
+        close, on = self.close, self.on
         mask = mine = close.targets(self.character)
         for number in bits(mine):
             mask |= close.targets(number) | on.sources(number)
@@ -201,12 +246,11 @@ class World:
 
     def is_faced(self, number: int) -> bool:
         """Whether the character faces the node, or something that faces it."""
-        facing = self.edges[FACING]
-        return bool(facing.targets(self.character) & (1 << number | facing.sources(number)))
+        return bool(self.facing.targets(self.character) & (1 << number | self.facing.sources(number)))
 
     def faced(self) -> int:
         """Mask of the nodes for which ``is_faced`` holds."""
-        facing = self.edges[FACING]
+        facing = self.facing
         mask = mine = facing.targets(self.character)
         for number in bits(mine):
             mask |= facing.targets(number)
@@ -214,13 +258,13 @@ class World:
 
     def is_shut_in(self, number: int) -> bool:
         """Whether the node is directly inside something closed that is no room."""
-        return bool(self.edges[INSIDE].targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
+        return bool(self.inside.targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
 
     def shut_in(self) -> int:
         """Mask of the nodes for which ``is_shut_in`` holds."""
         mask = 0
         for number in bits(self.in_state[State.CLOSED] & ~self.apartment.rooms):
-            mask |= self.edges[INSIDE].sources(number)
+            mask |= self.inside.sources(number)
         return mask
 
     def room(self, number: int) -> int | None:
@@ -232,7 +276,7 @@ class World:
         Raises:
             UndefinedStepError: The search goes round in a circle.
         """
-        rooms, inside = self.apartment.rooms, self.edges[INSIDE]
+        rooms, inside = self.apartment.rooms, self.inside
         if rooms >> number & 1:
             return number
         mask = inside.targets(number)
@@ -240,10 +284,10 @@ class World:
             mask &= rooms
             if not mask & (mask - 1):
                 return mask.bit_length() - 1 if mask else None
-            return next(other for other in self.ordered_targets(INSIDE, number, readings=2) if rooms >> other & 1)
+            return next(other for other in inside.ordered_targets(number, self.step, readings=2) if rooms >> other & 1)
         passed, above = 0, number
         while mask:
-            above = self.ordered_targets(INSIDE, above)[0] if mask & (mask - 1) else mask.bit_length() - 1
+            above = next(inside.ordered_targets(above, self.step)) if mask & (mask - 1) else mask.bit_length() - 1
             if rooms >> above & 1:
                 return above
             if passed >> above & 1:
@@ -271,7 +315,7 @@ class World:
 
     def _find_walkable(self) -> tuple[int, int]:
         """Nodes in a room, and those of which only the present order of their containers' containers tells."""
-        rooms, inside = self.apartment.rooms, self.edges[INSIDE]
+        rooms, inside = self.apartment.rooms, self.inside
         certain, uncertain = rooms | self.apartment.start_in_room & ~inside.changed(), 0
         for number in bits(self.apartment.everything & ~certain):
             mask, bit = inside.targets(number), 1 << number
@@ -301,11 +345,11 @@ class World:
         apartment, room = self.apartment, self.room(self.character)
         seen = self._inside_of(1 << room) if room is not None else 0
         shut = self._inside_of(self.in_state[State.CLOSED] & ~apartment.rooms)
-        worn = self.sources(ON, self.character)
+        worn = self.on.sources(self.character)
         return apartment.rooms | seen & ~shut | self.held() | worn | 1 << self.character
 
     def _inside_of(self, containers: int) -> int:
-        inside, mask, frontier = self.edges[INSIDE], 0, containers
+        inside, mask, frontier = self.inside, 0, containers
         while frontier:
             within = 0
             for number in bits(frontier):
