@@ -5,8 +5,8 @@
 
 First the benchmark's own programs, each in the graph of its task; then random scripts (``virtualhome_walks.py``) in the
 five example apartments, every other one furnished with what they lack. Compared after every line: success, message,
-states of all nodes and all edges, and the changes that the engine reports; at the end of a script, whether the
-admissible lines are those that succeed. Where the original raises an exception, the engine must refuse with a message.
+and what differs from the start in the states of all nodes and in all edges; at the start and the end of a script also
+the whole graphs, and at the end whether the admissible lines are those that succeed. Where the original raises an exception, the engine must refuse with a message.
 Exit status 1 on any difference. ``--record`` keeps digests of what the original did, which ``make test`` replays
 without it.
 """
@@ -115,20 +115,28 @@ class ScriptResult:
     mismatch: str = ""
 
 
+@cache
+def _original(name: str) -> Original:
+    return Original(graph(name))
+
+
 def compare_program(name: str) -> ScriptResult:
     """The program of a task."""
-    return _compare(ScriptResult(name), iter(program(name)), None)
+    return _compare(ScriptResult(name), Original(graph(name)), iter(program(name)), None)
 
 
 def compare_random(name: str, seed: int, lines: int) -> ScriptResult:
     """A random script in an apartment."""
-    return _compare(ScriptResult(name), iter([""] * lines), ScriptWalk(apartment(name), f"{name} {seed}"))
+    walk = ScriptWalk(apartment(name), f"{name} {seed}")
+    return _compare(ScriptResult(name), _original(name), iter([""] * lines), walk)
 
 
-def _compare(result: ScriptResult, lines: Iterator[str], walk: ScriptWalk | None) -> ScriptResult:
-    engine, original = Engine(), Original(graph(result.name))
+def _compare(result: ScriptResult, original: Original, lines: Iterator[str], walk: ScriptWalk | None) -> ScriptResult:
+    engine = Engine()
     engine.reset(apartment(result.name))
-    start = original.read()
+    original.reset()
+    start = now = original.read()
+    result.mismatch = where_different(f"{result.name}, start: ", start, engine)
     for index, given in enumerate(lines):
         line = walk.choose(engine) if walk else given
         answer, execution = original.execute(line, index), engine.execute(line, index)
@@ -142,15 +150,14 @@ def _compare(result: ScriptResult, lines: Iterator[str], walk: ScriptWalk | None
             result.heard[template(line, Execution(answer.success, answer.message))] += 1
             if execution != (answer.success, answer.message):
                 result.mismatch = f"{where}original {answer}, engine {execution}"
-        result.mismatch = result.mismatch or where_different(where, now, engine)
-        changes = difference(start, now)
-        if digest(execution, changes) != digest(execution, engine.changes()):
-            result.mismatch = result.mismatch or f"{where}the engine reports other changes"
+        expected = digest(execution, difference(start, now))
+        if expected != digest(execution, engine.changes()):
+            result.mismatch = result.mismatch or where_different(where, now, engine) or f"{where}other changes"
         result.lines.append(line)
-        result.digests.append(digest(execution, changes))
+        result.digests.append(expected)
         if result.mismatch:
-            break
-    result.mismatch = result.mismatch or _admissible_mismatch(result, engine)
+            return result
+    result.mismatch = where_different(f"{result.name}, end: ", now, engine) or _admissible_mismatch(result, engine)
     return result
 
 

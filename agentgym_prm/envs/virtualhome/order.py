@@ -19,8 +19,6 @@ from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
 LONGEST_LOG: Final = 64
-ALL: Final = None
-"""In place of a target: all of them."""
 
 
 class Checkpoint(NamedTuple):
@@ -32,32 +30,35 @@ class Checkpoint(NamedTuple):
     removed: frozenset[int]
 
 
-Change: TypeAlias = "tuple[Log, int, int, int | None, bool]"
+Change: TypeAlias = "tuple[Log, int, int, int, bool]"
 """After what log, number of changes, step, target id, whether it was added (else removed)."""
 Log: TypeAlias = "Change | Checkpoint | None"
+Cuts: TypeAlias = Sequence[tuple[int, int]]
+"""Step and target id of edges of the start that were taken away with all others of a node; these are not logged."""
 
 
-def shortened(log: Log, start: Sequence[int], step: int) -> Log:
+def shortened(log: Log, start: Sequence[int], cuts: Cuts, step: int) -> Log:
     """A checkpoint in place of the log, unless that holds changes of this very step."""
     if log is None or log[2] >= step:
         return log
-    targets, removed = _replay(log, start, step - 1)
+    targets, removed = _replay(log, start, cuts, step - 1)
     return Checkpoint(None if targets is None else tuple(targets), 0, step - 1, frozenset(removed))
 
 
-def enumeration(log: Log, start: Sequence[int], step: int, readings: int = 1) -> list[int]:
+def enumeration(log: Log, start: Sequence[int], cuts: Cuts, step: int, readings: int = 1) -> list[int]:
     """Target ids in the original's order.
 
     Args:
         log: The changes of this node and relation, newest first.
         start: Target ids at the start, in the order of the graph's edges.
+        cuts: What was taken away without being logged.
         step: Number of successful steps so far.
         readings: How often the set is read until the order is taken.
 
-    >>> enumeration(None, [3, 16, 8], step=0)  # in a table of eight places 16 and 8 collide
+    >>> enumeration(None, [3, 16, 8], cuts=[], step=0)  # in a table of eight places 16 and 8 collide
     [16, 8, 3]
     """
-    targets, removed = _replay(log, start, step)
+    targets, removed = _replay(log, start, cuts, step)
     if targets is None:
         return [target for target in set(iter(start)) if target not in removed]
     for _ in range(readings):
@@ -65,22 +66,20 @@ def enumeration(log: Log, start: Sequence[int], step: int, readings: int = 1) ->
     return list(targets)
 
 
-def _replay(log: Log, start: Sequence[int], step: int) -> tuple[set[int] | None, set[int]]:
+def _replay(log: Log, start: Sequence[int], cuts: Cuts, step: int) -> tuple[set[int] | None, set[int]]:
     """The set of added edges after a step (``None`` while there never was one), and the removed edges of the start."""
-    changes: list[Change] = []
+    logged: list[tuple[int, int, bool]] = []
     while log is not None and not isinstance(log, Checkpoint):
-        changes.append(log)
+        logged.append(log[2:])
         log = log[0]
     targets: set[int] | None = None
     since, order, removed = (log.step, log.order, set(log.removed)) if log is not None else (0, None, set())
-    for at, together in groupby(reversed(changes), key=itemgetter(2)):
+    # A cut comes before what was added in the same step: what was there could not be added.
+    changes = [(at, target, False) for at, target in cuts if since < at <= step] + logged[::-1]
+    for at, together in groupby(sorted(changes, key=itemgetter(0)), key=itemgetter(0)):
         targets = None if order is None else set(_carried(order, start, removed, at - since - 1))
-        for _, _, _, target, added in together:
-            if target is ALL:
-                removed.update(start)
-                if targets is not None:
-                    targets.difference_update([each for each in targets if each not in start])
-            elif target in start:
+        for _, target, added in together:
+            if target in start:
                 (removed.discard if added else removed.add)(target)
             elif added:
                 targets = set() if targets is None else targets

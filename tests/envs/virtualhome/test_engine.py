@@ -263,7 +263,7 @@ def test_a_hundred_thousand_texts_are_executed_or_refused():
 def noted(log, start, step, target, added):
     """A log with one more change."""
     if log is not None and log[1] >= LONGEST_LOG:
-        log = shortened(log, start, step)
+        log = shortened(log, start, [], step)
     return (log, 1 if log is None else log[1] + 1, step, target, added)
 
 
@@ -292,7 +292,7 @@ def test_an_order_is_that_of_a_set_with_the_same_history():
         expected = set() if added is None else added
         expected.update(dict.fromkeys(start).keys())
         expected.difference_update(removed)
-        assert enumeration(log, start, step) == list(expected)
+        assert enumeration(log, start, [], step) == list(expected)
 
 
 def test_a_long_history_is_cut_short():
@@ -300,4 +300,4 @@ def test_a_long_history_is_cut_short():
     for step in range(1, 1001):
         log = noted(log, [1, 2], step, 9, step % 2 == 1)
     assert log[1] <= LONGEST_LOG + 1
-    assert enumeration(log, [1, 2], 1000) == [1, 2]
+    assert enumeration(log, [1, 2], [], 1000) == [1, 2]
