@@ -2,11 +2,13 @@
 
     VIRTUALHOME_HOME=... python -m benchmarks.virtualhome_engine [--steps 20000] [--original-steps 1500]
 
-Both execute the same random scripts in one run and one process, single-threaded; times are CPU seconds. The original's
-lines are parsed beforehand; the engine is measured on parsed lines and, for the ratio, on texts. Apartments: the five
-of the benchmark's example graphs, and generated ones of 10 to 1,000 nodes (in rooms of 25, things on and in furniture
-and close to each other), for how a step's cost grows. Also: admissible lines after every step, a copy of the engine
-after 20 lines, reading a graph. Without the original, only the native engine is measured.
+Both execute the same lines in one run and one process, single-threaded; times are CPU seconds. The original's lines
+are parsed beforehand, the engine reads texts. "Read" is the original with its graph read after every step, as its own
+``execute`` and the text environments around it do, and without the time that the reading takes: it makes the next step
+slower. Lines: some of the benchmark's programs, each in the graph of its task; random scripts in the five example
+apartments, and in generated ones of 10 to 1,000 nodes (in rooms of 25, things on and in furniture and close to each
+other), for how a step's cost grows. Also: admissible lines after every step, a copy of the engine after 20 lines,
+reading a graph. Without the original, only the native engine is measured.
 """
 
 import argparse
@@ -17,24 +19,26 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from agentgym_prm.envs.virtualhome.engine import Engine
 from agentgym_prm.envs.virtualhome.graph import Apartment
-from agentgym_prm.envs.virtualhome.script import ScriptLine, parse_line
 from tests.live.virtualhome_original import HOME_VARIABLE, Original
+from tests.live.virtualhome_parity import apartment as apartment_by_name
+from tests.live.virtualhome_parity import data_folder, program, tasks
+from tests.live.virtualhome_parity import graph as graph_by_name
 from tests.live.virtualhome_walks import ScriptWalk
 
 SIZES = (10, 30, 100, 300, 1000)
 SCRIPT_LINES = 20
 ROOM_SIZE = 25
+Played = tuple[Apartment, dict[str, Any], list[str]]
+"""An apartment, its graph, and a script."""
 
 
 def example_graphs() -> dict[str, dict[str, Any]]:
     """The five apartments, where the data are at hand."""
-    folder = Path(os.environ.get("AGENTGYM_PRM_TEST_DATA", Path(__file__).parents[2] / "shared/data"))
-    paths = sorted((folder / "virtualhome" / "example_graphs").glob("*.json.gz"))
+    paths = sorted((data_folder() / "example_graphs").glob("*.json.gz"))
     return {path.name.split("_")[0]: json.loads(gzip.decompress(path.read_bytes())) for path in paths}
 
 
@@ -91,22 +95,26 @@ def scripts(apartment: Apartment, count: int) -> list[list[str]]:
     return found
 
 
-def native_rate(apartment: Apartment, found: list[list[Any]]) -> float:
+def native_rate(played: list[Played], rounds: int = 1) -> float:
     """Steps a second."""
-    engine, steps = Engine(), 0
-    started = time.process_time()
-    for lines in found:
-        engine.reset(apartment)
-        for line in lines:
-            engine.execute(line)
-        steps += len(lines)
-    return steps / (time.process_time() - started)
+    engine, steps, spent = Engine(), 0, 0.0
+    for apartment, _, lines in played:
+        started = time.process_time()
+        for _ in range(rounds):
+            engine.reset(apartment)
+            for line in lines:
+                engine.execute(line)
+        spent += time.process_time() - started
+        steps += rounds * len(lines)
+    return steps / spent
 
 
-def original_rate(graph: dict[str, Any], found: list[list[str]]) -> float:
+def original_rate(played: list[Played], reads: bool) -> float:
     """Steps a second, of those lines at which it does not raise an exception."""
-    original, steps, spent = Original(graph), 0, 0.0
-    for lines in found:
+    graph, steps, spent = None, 0, 0.0
+    for _, given, lines in played:
+        if given is not graph:
+            graph, original = given, Original(given)
         original.reset()
         for script in map(original.parse, lines):
             started = time.process_time()
@@ -116,6 +124,8 @@ def original_rate(graph: dict[str, Any], found: list[list[str]]) -> float:
                 continue
             spent += time.process_time() - started
             steps += 1
+            if reads:
+                original.read()
     return steps / spent
 
 
@@ -130,12 +140,12 @@ def microseconds(call: Callable[[], Any], repeats: int) -> float:
     return statistics.median(rounds)
 
 
-def admissible_rates(apartment: Apartment, found: list[list[str]]) -> tuple[float, float, float]:
+def admissible_rates(played: list[Played]) -> tuple[float, float, float]:
     """Calls a second of ``admissible_lines`` after every step, without and with ``in_view``; lines in a call."""
-    rates, listed = [], 0
+    rates, listed, calls = [], 0, 0
     for in_view in (False, True):
         engine, spent, calls = Engine(), 0.0, 0
-        for lines in found:
+        for apartment, _, lines in played:
             engine.reset(apartment)
             for line in lines:
                 engine.execute(line)
@@ -157,31 +167,46 @@ def copies(apartment: Apartment, lines: list[str]) -> float:
     return microseconds(engine.clone, 5000)
 
 
+def programs(every: int) -> list[Played]:
+    """Every so many of the benchmark's programs, where the data are at hand."""
+    if not data_folder().is_dir():
+        return []
+    names = [f"task/{number}" for number in range(0, len(tasks()), every)]
+    return [(apartment_by_name(name), graph_by_name(name), program(name)) for name in names]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20_000, help="native steps in each apartment")
     parser.add_argument("--original-steps", type=int, default=1_500, help="the original's, the first of the same")
+    parser.add_argument("--every", type=int, default=8, help="every so many of the 388 programs")
     options = parser.parse_args()
     has_original = HOME_VARIABLE in os.environ
     print(
-        f"{'apartment':<18}{'nodes':>6}{'steps/s':>10}{'as text':>10}{'original':>10}{'ratio':>7}"
-        f"{'lines/s':>9}{'in view':>9}{'lines':>7}{'clone us':>10}{'read ms':>9}"
+        f"{'apartment':<18}{'nodes':>6}{'steps/s':>10}{'original':>10}{'ratio':>7}{'read':>8}{'ratio':>7}"
+        f"{'lists/s':>9}{'in view':>9}{'lines':>7}{'clone us':>10}{'read ms':>9}"
     )
-    graphs = example_graphs() | {f"generated {size}": generated_graph(size) for size in SIZES}
-    for name, graph in graphs.items():
+    measured = {"programs": programs(options.every)}
+    for name, graph in (example_graphs() | {f"generated {size}": generated_graph(size) for size in SIZES}).items():
         apartment = Apartment(graph, name)
-        texts = scripts(apartment, options.steps)
-        parsed: list[list[ScriptLine]] = [[parse_line(line) for line in lines] for lines in texts]
-        some = texts[: options.original_steps // SCRIPT_LINES]
-        native_rate(apartment, texts)  # reads and remembers the lines
-        rate, as_text = native_rate(apartment, parsed), native_rate(apartment, texts)
-        original = original_rate(graph, some) if has_original else 0.0
-        ratio = f"{as_text / original:,.0f}" if original else "-"
-        lines_rate, view_rate, listed = admissible_rates(apartment, some)
-        read = microseconds(lambda g=graph: Apartment(g), 3) / 1e3
+        measured[name] = [(apartment, graph, lines) for lines in scripts(apartment, options.steps)]
+    for name, played in measured.items():
+        if not played:
+            continue
+        some = played[: len(played) if name == "programs" else options.original_steps // SCRIPT_LINES]
+        apartment, graph, lines = played[0]
+        native_rate(played)  # reads and remembers the lines
+        rate = native_rate(played, rounds=10 if name == "programs" else 1)
+        originals = [original_rate(some, reads) if has_original else 0.0 for reads in (False, True)]
+        compared = "".join(
+            f"{original:>{10 - 2 * number},.0f}{rate / original if original else 0:>7,.0f}"
+            for number, original in enumerate(originals)
+        )
+        lists, in_view, listed = admissible_rates(some)
+        reading = microseconds(lambda g=graph: Apartment(g), 3) / 1e3
         print(
-            f"{name:<18}{len(apartment.nodes):>6}{rate:>10,.0f}{as_text:>10,.0f}{original:>10,.0f}{ratio:>7}"
-            f"{lines_rate:>9,.0f}{view_rate:>9,.0f}{listed:>7,.0f}{copies(apartment, texts[0]):>10.2f}{read:>9.1f}",
+            f"{name:<18}{len(apartment.nodes):>6}{rate:>10,.0f}{compared}"
+            f"{lists:>9,.0f}{in_view:>9,.0f}{listed:>7,.0f}{copies(apartment, lines):>10.2f}{reading:>9.1f}",
             flush=True,
         )
 

@@ -6,9 +6,9 @@
 First the benchmark's own programs, each in the graph of its task; then random scripts (``virtualhome_walks.py``) in the
 five example apartments, every other one furnished with what they lack. Compared after every line: success, message,
 and what differs from the start in the states of all nodes and in all edges; at the start and the end of a script also
-the whole graphs, and at the end whether the admissible lines are those that succeed. Where the original raises an exception, the engine must refuse with a message.
-Exit status 1 on any difference. ``--record`` keeps digests of what the original did, which ``make test`` replays
-without it.
+the whole graphs, and at the end whether the admissible lines are those that succeed. Where the original raises an
+exception, the engine must refuse with a message. Exit status 1 on any difference. ``--record`` keeps digests of what
+the original did, which ``make test`` replays without it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from agentgym_prm.envs.virtualhome.actions import ACTIONS
 from agentgym_prm.envs.virtualhome.engine import Engine, Execution
 from agentgym_prm.envs.virtualhome.graph import Apartment, with_changes
 from agentgym_prm.envs.virtualhome.script import parse_line
-from tests.live.virtualhome_original import Original
+from tests.live.virtualhome_original import Original, load
 from tests.live.virtualhome_walks import ScriptWalk, furnish
 
 REPOSITORY = Path(__file__).parents[2]
@@ -223,6 +223,10 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=388, help="programs of tasks (default: all 388)")
     parser.add_argument("--record", action="store_true", help="record a selection anew")
     options = parser.parse_args()
+    try:
+        load()
+    except FileNotFoundError as missing:
+        parser.error(str(missing))
     results: list[ScriptResult] = []
     with ProcessPoolExecutor(options.jobs) as pool:
         asked = [pool.submit(compare_program, f"task/{number}") for number in range(options.programs)]

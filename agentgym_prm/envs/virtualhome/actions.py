@@ -145,13 +145,16 @@ def _go(world: World, number: int, room: int, left: int) -> None:
         near = world.inside.targets(number) & ~apartment.rooms | apartment.having[Property.BODY_PART] | 1 << number
         for thing in bits(near):
             world.come_close(me, thing)
-    for thing in bits(held):
-        _leave(world, thing)
-    for thing in bits(held):
-        world.come_close(me, thing)
-        world.put_inside(thing, left)
-    near = world.inside.sources(number) if _is(world, number, Property.CAN_OPEN) else 0
-    for thing in bits(near | world.on.targets(number)):
+    if held:
+        for thing in bits(held):
+            _leave(world, thing)
+        for thing in bits(held):
+            world.come_close(me, thing)
+            world.put_inside(thing, left)
+    near = world.on.targets(number)
+    if _is(world, number, Property.CAN_OPEN):
+        near |= world.inside.sources(number)
+    for thing in bits(near):
         world.come_close(me, thing)
 
 

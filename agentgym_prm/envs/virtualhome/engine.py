@@ -88,16 +88,17 @@ class Engine:
         """
         world = self.world
         compiled: _Compiled = world.apartment.parsed.get(line) or _compile(world.apartment, line)
-        if compiled.execute is None:
-            return Execution(False, compiled.text)
+        execute, first, second, text = compiled
+        if execute is None:
+            return Execution(False, text)
         try:
-            complaint = compiled.execute(world, compiled.first, compiled.second)
+            complaint = execute(world, first, second)
         except UndefinedStepError as undefined:
             complaint = (False, str(undefined))
         if complaint is None:
             return _SUCCESS
         success, problem = complaint
-        return Execution(success, f'{problem} when executing "{compiled.text} [{index}]"' if problem else "")
+        return Execution(success, f'{problem} when executing "{text} [{index}]"' if problem else "")
 
     def admissible_lines(self, *, in_view: bool = False) -> tuple[str, ...]:
         """Every script line that would succeed now, in the order of the actions and of the apartment's nodes.

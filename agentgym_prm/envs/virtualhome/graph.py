@@ -91,9 +91,9 @@ def bits(mask: int) -> Iterator[int]:
     [0, 2, 3]
     """
     while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+        rest = mask & (mask - 1)
+        yield (mask ^ rest).bit_length() - 1
+        mask = rest
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,16 @@ class Apartment:
     def grabbable(self) -> int:
         """Mask of what can be taken in the hand: water and children too, whatever their properties."""
         return self.having[Property.GRABBABLE] | self.of_class("water", "child")
+
+    @cached_property
+    def grabbable_numbers(self) -> frozenset[int]:
+        """The numbers of what can be taken in the hand."""
+        return frozenset(bits(self.grabbable))
+
+    @cached_property
+    def all_numbers(self) -> frozenset[int]:
+        """The numbers of all nodes."""
+        return frozenset(range(len(self.nodes)))
 
     @cached_property
     def knives(self) -> int:

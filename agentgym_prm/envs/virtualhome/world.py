@@ -31,8 +31,8 @@ class Edges:
         "_targets", "_uncut",
     )  # fmt: skip
 
-    def __init__(self, apartment: Apartment, relation: Relation, ordered: int = 0) -> None:
-        """``ordered`` is the mask of the nodes whose changes are logged."""
+    def __init__(self, apartment: Apartment, relation: Relation, ordered: frozenset[int] = frozenset()) -> None:
+        """``ordered`` are the nodes whose changes are logged."""
         self._apartment, self._relation, self._ordered = apartment, relation, ordered
         self._start_targets, self._start_sources = apartment.targets[relation], apartment.sources[relation]
         self._cut: dict[int, int] = {}
@@ -83,21 +83,26 @@ class Edges:
 
     def add(self, start: int, stop: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
-        if not self.targets(start) >> stop & 1:
-            self._flip(start, stop)
-            if self._ordered >> start & 1:
-                self._note(start, stop, step, True)
+        extra, bit = self._targets.get(start, 0), 1 << stop
+        if extra & bit or (start not in self._cut and self._start_targets[start] & self._uncut & bit):
+            return
+        self._targets[start] = extra | bit
+        self._sources[stop] = self._sources.get(stop, 0) | 1 << start
+        if start in self._ordered:
+            self._note(start, stop, step, True)
 
     def remove(self, start: int, stop: int, step: int) -> None:
         """Take an edge away, at a step, if it is there."""
         if not self.targets(start) >> stop & 1:
             return
-        if self._targets.get(start, 0) >> stop & 1:
-            self._flip(start, stop)
+        extra = self._targets.get(start, 0)
+        if extra >> stop & 1:
+            self._targets[start] = extra ^ 1 << stop
+            self._sources[stop] ^= 1 << start
         else:
             self._start_targets = _without(self._start_targets, start, stop)
             self._start_sources = _without(self._start_sources, stop, start)
-        if self._ordered >> start & 1:
+        if start in self._ordered:
             self._note(start, stop, step, False)
 
     def detach(self, number: int, step: int) -> None:
@@ -105,19 +110,20 @@ class Edges:
         if number not in self._cut and self._start_targets[number] | self._start_sources[number]:
             self._cut[number] = step
             self._uncut &= ~(1 << number)
-        ordered = self._ordered
-        for other in bits(self._targets.get(number, 0)):
-            self._flip(number, other)
-            if ordered >> number & 1:
-                self._note(number, other, step, False)
-        for other in bits(self._sources.get(number, 0)):
-            self._flip(other, number)
-            if ordered >> other & 1:
-                self._note(other, number, step, False)
-
-    def _flip(self, start: int, stop: int) -> None:
-        self._targets[start] = self._targets.get(start, 0) ^ 1 << stop
-        self._sources[stop] = self._sources.get(stop, 0) ^ 1 << start
+        targets = self._targets.pop(number, 0)
+        if targets:
+            bit, notes = 1 << number, number in self._ordered
+            for other in bits(targets):
+                self._sources[other] ^= bit
+                if notes:
+                    self._note(number, other, step, False)
+        sources = self._sources.pop(number, 0)
+        if sources:
+            bit = 1 << number
+            for other in bits(sources):
+                self._targets[other] ^= bit
+                if other in self._ordered:
+                    self._note(other, number, step, False)
 
     def _note(self, number: int, other: int, step: int, added: bool) -> None:
         log = self._logs.get(number)
@@ -166,9 +172,9 @@ class World:
 
     def __init__(self, apartment: Apartment, character: int, repaired: bool = False) -> None:
         self.apartment, self.character, self.repaired = apartment, character, repaired
-        self.on = Edges(apartment, ON, ordered=apartment.grabbable)
-        self.inside = Edges(apartment, INSIDE, ordered=apartment.everything)
-        self.close = Edges(apartment, CLOSE, ordered=apartment.grabbable)
+        self.on = Edges(apartment, ON, ordered=apartment.grabbable_numbers)
+        self.inside = Edges(apartment, INSIDE, ordered=apartment.all_numbers)
+        self.close = Edges(apartment, CLOSE, ordered=apartment.grabbable_numbers)
         self.facing = Edges(apartment, FACING)
         self.right = Edges(apartment, HOLDS_RH)
         self.left = Edges(apartment, HOLDS_LH)
@@ -219,8 +225,9 @@ class World:
 
     def face_nothing(self) -> None:
         """Turn the character away from all that it faces."""
-        for number in bits(self.facing.targets(self.character)):
-            self.facing.remove(self.character, number, self.step)
+        if faced := self.facing.targets(self.character):
+            for number in bits(faced):
+                self.facing.remove(self.character, number, self.step)
 
     def switch(self, number: int, off: State, on: State) -> None:
         """Take a node out of one state and into another."""
@@ -268,7 +275,7 @@ class World:
     def is_close(self, number: int) -> bool:
         """Whether the node is close to the character, or to something close to it, or lies on such a thing."""
         mine = self.close.targets(self.character)
-        return bool(mine & (1 << number | self.close.sources(number) | self.on.targets(number)))
+        return bool(mine >> number & 1 or mine & (self.close.sources(number) | self.on.targets(number)))
 
     def reachable(self) -> int:
         """Mask of the nodes for which ``is_close`` holds."""
