@@ -12,7 +12,7 @@ from typing import Any
 
 from agentgym_prm.envs.virtualhome.actions import ACTIONS
 from agentgym_prm.envs.virtualhome.engine import Engine
-from agentgym_prm.envs.virtualhome.graph import Apartment
+from agentgym_prm.envs.virtualhome.graph import Apartment, Property
 from agentgym_prm.envs.virtualhome.script import Action
 
 WEIGHTS = {
@@ -27,7 +27,13 @@ WEIGHTS = {
     Action.OPEN: 5.0,
     Action.SIT: 3.0,
     Action.LIE: 3.0,
-    Action.DROP: 3.0,
+    Action.DROP: 2.0,
+    Action.READ: 4.0,
+    Action.CUT: 20.0,
+    Action.DRINK: 3.0,
+    Action.STANDUP: 4.0,
+    Action.WATCH: 4.0,
+    Action.SWITCHON: 3.0,
 }
 RANDOM_SHARE = 0.25
 EXTRAS = (
@@ -118,6 +124,8 @@ class ScriptWalk:
         self._ids = [node.id for node in apartment.nodes]
         self._names = {node.id: node.class_name for node in apartment.nodes}
         self._grabbable = apartment.ids(apartment.grabbable)
+        self._readable = apartment.ids(apartment.having[Property.READABLE])
+        self._extras = tuple(node_id for node_id in self._ids if node_id >= _FIRST_EXTRA)
         self._actions = list(ACTIONS)
 
     def choose(self, engine: Engine) -> str:
@@ -134,11 +142,17 @@ class ScriptWalk:
         if action in (Action.WALK, Action.RUN, Action.FIND) and self._random.random() < 0.7:
             wanted = [node_id for node_id in ids if node_id in self._grabbable or node_id >= _FIRST_EXTRA]
             return self._random.choice(wanted or ids)
+        if action is Action.GRAB and self._random.random() < 0.4:
+            wanted = [node_id for node_id in ids if "knife" in self._names[node_id] or node_id in self._readable]
+            return self._random.choice(wanted or ids)
         return self._random.choice(ids)
 
     def _at_random(self, engine: Engine) -> str:
         action = self._random.choice(self._actions)
-        groups = [group for group in (engine.reachable, engine.held, engine.worn, self._ids) if group]
+        near = tuple(node_id for node_id in engine.reachable if node_id >= _FIRST_EXTRA)
+        groups = [
+            group for group in (engine.reachable, near, engine.held, engine.worn, self._extras, self._ids) if group
+        ]
         chosen = [self._random.choice(self._random.choice(groups)) for _ in range(action.parameters)]
         if chosen and self._random.random() < 0.02:
             chosen[-1] = 999_999

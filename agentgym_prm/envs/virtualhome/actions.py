@@ -23,7 +23,7 @@ engine is asked to be ``repaired``:
 * Posture is read from the start (``World.is_resting``): after ``SIT`` the character can walk, and cannot stand up;
   ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one.
 * ``FIND`` of something far raises ``TypeError``; here the character is just not close to it. Repaired: it walks there.
-* ``PUTOFF`` raises ``NameError``; here it is refused. Repaired: it takes off what is worn.
+* ``PUTOFF`` raises ``TypeError``; here it is refused. Repaired: it takes off what is worn.
 """
 
 from collections.abc import Callable
@@ -31,16 +31,7 @@ from typing import Final
 
 from agentgym_prm.envs.virtualhome.graph import Property, Relation, State, bits
 from agentgym_prm.envs.virtualhome.script import Action
-from agentgym_prm.envs.virtualhome.world import (
-    CLOSE,
-    FACING,
-    HOLDS_LH,
-    HOLDS_RH,
-    INSIDE,
-    ON,
-    UndefinedStepError,
-    World,
-)
+from agentgym_prm.envs.virtualhome.world import CLOSE, INSIDE, ON, UndefinedStepError, World
 
 Complaint = tuple[bool, str] | None
 """Whether the step succeeds all the same, and what is said; ``None`` for a success without a word."""
@@ -121,7 +112,7 @@ def _not_faced(world: World, number: int) -> Complaint:
 
 
 def _crowded(world: World, number: int, places: dict[str, int]) -> Complaint:
-    if world.sources(ON, number).bit_count() < places.get(_class_name(world, number), 1):
+    if world.on.sources(number).bit_count() < places.get(_class_name(world, number), 1):
         return None
     return False, f"Too many things on {_label(world, number)}"
 
@@ -136,7 +127,7 @@ def _done(world: World) -> Complaint:
 
 def _walk(world: World, number: int, _: int) -> Complaint:
     room = world.room(number)
-    if world.is_resting(State.SITTING, State.LYING):
+    if world.is_resting():
         return False, f"{_me(world)} is sitting"
     left = world.room_of(world.character)
     if room is None:
@@ -148,91 +139,92 @@ def _walk(world: World, number: int, _: int) -> Complaint:
 
 def _go(world: World, number: int, room: int, left: int) -> None:
     apartment, me, held = world.apartment, world.character, world.held()
-    for relation in (INSIDE, CLOSE, FACING):
-        world.detach(relation, me)
-    world.add(INSIDE, me, room)
+    _leave(world, me)
+    world.put_inside(me, room)
     if room != number:
-        for container in bits(world.targets(INSIDE, number) & ~apartment.rooms):
-            world.come_close(me, container)
-        for part in bits(apartment.having[Property.BODY_PART]):
-            world.come_close(me, part)
-        world.come_close(me, number)
-    for thing in bits(held):
-        for relation in (INSIDE, CLOSE, FACING):
-            world.detach(relation, thing)
-    for thing in bits(held):
-        world.come_close(me, thing)
-        world.add(INSIDE, thing, left)
-    if _is(world, number, Property.CAN_OPEN):
-        for thing in bits(world.sources(INSIDE, number)):
+        near = world.inside.targets(number) & ~apartment.rooms | apartment.having[Property.BODY_PART] | 1 << number
+        for thing in bits(near):
             world.come_close(me, thing)
-    for support in bits(world.targets(ON, number)):
-        world.come_close(me, support)
+    if held:
+        for thing in bits(held):
+            _leave(world, thing)
+        for thing in bits(held):
+            world.come_close(me, thing)
+            world.put_inside(thing, left)
+    near = world.on.targets(number)
+    if _is(world, number, Property.CAN_OPEN):
+        near |= world.inside.sources(number)
+    for thing in bits(near):
+        world.come_close(me, thing)
+
+
+def _leave(world: World, number: int) -> None:
+    world.take_out(number)
+    world.close.detach(number, world.step)
+    world.facing.detach(number, world.step)
 
 
 def _find(world: World, number: int, second: int) -> Complaint:
     if world.repaired and not world.is_close(number):
-        is_worn = world.targets(ON, number) >> world.character & 1
-        stays = is_worn or _is(world, number, Property.BODY_PART) or world.is_resting(State.SITTING, State.LYING)
+        is_worn = world.on.targets(number) >> world.character & 1
+        stays = is_worn or _is(world, number, Property.BODY_PART) or world.is_resting()
         if not stays and _walk(world, number, second) is None:
             return None
     if complaint := _not_close(world, number):
         return complaint
     _done(world)
-    for faced in bits(world.targets(FACING, world.character)):
-        world.remove(FACING, world.character, faced)
+    world.face_nothing()
     world.come_close(world.character, number)
     return None
 
 
 def _turn_to(world: World, number: int, _: int) -> Complaint:
     _done(world)
-    for faced in bits(world.targets(FACING, world.character)):
-        world.remove(FACING, world.character, faced)
-    world.add(FACING, world.character, number)
+    world.face_nothing()
+    world.facing.add(world.character, number, world.step)
     return None
 
 
 def _sit(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if world.is_resting(State.SITTING):
+    if world.was_in(State.SITTING):
         return False, f"{_me(world)} is sitting"
     complaint = _lacks(world, number, Property.SITTABLE, "is not sittable") or _crowded(world, number, SEATS)
     if complaint:
         return complaint
     _done(world)
-    world.add(ON, world.character, number)
-    for faced in bits(world.targets(FACING, number)):
-        world.add(FACING, world.character, faced)
-    world.take_posture(leave=(State.LYING,), enter=(State.SITTING,))
+    world.on.add(world.character, number, world.step)
+    for faced in bits(world.facing.targets(number)):
+        world.facing.add(world.character, faced, world.step)
+    world.take_posture(State.SITTING)
     return None
 
 
 def _lie(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if world.is_resting(State.LYING):
+    if world.was_in(State.LYING):
         return False, f"{_me(world)} is lying"
     complaint = _lacks(world, number, Property.LIEABLE, "is not lieable") or _crowded(world, number, BERTHS)
     if complaint:
         return complaint
     _done(world)
-    world.add(ON, world.character, number)
-    world.take_posture(leave=(State.SITTING,), enter=(State.LYING,))
+    world.on.add(world.character, number, world.step)
+    world.take_posture(State.LYING)
     return None
 
 
 def _stand_up(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting(State.SITTING, State.LYING):
+    if not world.is_resting():
         return False, f"{_me(world)} is not sitting"
     _done(world)
-    world.take_posture(leave=(State.SITTING, State.LYING))
+    world.take_posture(None)
     return None
 
 
 def _sleep(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting(State.SITTING, State.LYING):
+    if not world.is_resting():
         return False, f"{_me(world)} is not lying or sitting"
     return _done(world)
 
@@ -253,11 +245,12 @@ def _grab(world: World, number: int, _: int) -> Complaint:
     room = world.room_of(world.character)
     origin = _origin(world, number)
     _done(world)
-    for relation in (ON, INSIDE, CLOSE, HOLDS_LH, HOLDS_RH):
-        world.detach(relation, number)
+    world.take_out(number)
+    for edges in (world.on, world.close, world.left, world.right):
+        edges.detach(number, world.step)
     world.come_close(world.character, number)
-    world.add(hand, world.character, number)
-    world.add(INSIDE, number, room)
+    hand.add(world.character, number, world.step)
+    world.put_inside(number, room)
     if origin is not None:
         world.come_close(world.character, origin[0])
         world.grabbed[number] = origin
@@ -266,11 +259,12 @@ def _grab(world: World, number: int, _: int) -> Complaint:
 
 def _origin(world: World, number: int) -> tuple[int, Relation] | None:
     """The first node, other than a room, that a thing is on, inside or close to."""
-    for relation in (ON, INSIDE, CLOSE):
-        if world.targets(relation, number) & ~world.apartment.rooms:
-            for other in world.ordered_targets(relation, number):
-                if not world.apartment.rooms >> other & 1:
-                    return other, relation
+    rooms = world.apartment.rooms
+    # INSIDE was read before, to see whether the thing is shut in.
+    for edges, relation, readings in ((world.on, ON, 1), (world.inside, INSIDE, 2), (world.close, CLOSE, 1)):
+        if edges.targets(number) & ~rooms:
+            ordered = edges.ordered_targets(number, world.step, readings)
+            return next(other for other in ordered if not rooms >> other & 1), relation
     return None
 
 
@@ -280,7 +274,7 @@ def _drop(world: World, number: int, _: int) -> Complaint:
     room = world.room_of(world.character)
     _done(world)
     world.release(number)
-    world.add(INSIDE, number, room)
+    world.put_inside(number, room)
     world.grabbed.pop(number, None)
     return None
 
@@ -299,7 +293,10 @@ def _put(world: World, number: int, place: int, relation: Relation) -> Complaint
     world.release(number)
     world.come_close(world.character, place)
     world.come_close(number, place)
-    world.add(relation, number, place)
+    if relation is ON:
+        world.on.add(number, place, world.step)
+    elif relation is INSIDE:
+        world.put_inside(number, place)
     world.grabbed.pop(number, None)
     return None
 
@@ -334,7 +331,7 @@ def _pour(world: World, number: int, place: int) -> Complaint:
     if complaint:
         return complaint
     _done(world)
-    world.add(INSIDE, number, place)
+    world.put_inside(number, place)
     if _class_name(world, number) == "water":
         world.release(number)
     return None
@@ -345,7 +342,7 @@ def _put_on(world: World, number: int, _: int) -> Complaint:
     if complaint:
         return complaint
     _done(world)
-    world.add(ON, number, world.character)
+    world.on.add(number, world.character, world.step)
     world.release(number)
     return None
 
@@ -353,12 +350,12 @@ def _put_on(world: World, number: int, _: int) -> Complaint:
 def _put_off(world: World, number: int, _: int) -> Complaint:
     if not world.repaired:
         raise UndefinedStepError(f"{_label(world, number)} cannot be put off")
-    if not world.targets(ON, number) >> world.character & 1:
+    if not world.on.targets(number) >> world.character & 1:
         return False, f"{_label(world, number)} is not on {_me(world)}"
     if complaint := _lacks(world, number, Property.CLOTHES, "is not clothes"):
         return complaint
     _done(world)
-    world.remove(ON, number, world.character)
+    world.on.remove(number, world.character, world.step)
     return None
 
 
@@ -483,8 +480,8 @@ def _watch(world: World, number: int, _: int) -> Complaint:
         return False, f"char room {_label(world, here)} is not node room {_label(world, there)}"
     if complaint := _not_faced(world, number):
         return complaint
-    rests = _class_name(world, number) != "computer" and world.is_resting(State.SITTING, State.LYING)
-    if rests and not world.targets(FACING, world.character) >> number & 1:
+    rests = _class_name(world, number) != "computer" and world.is_resting()
+    if rests and not world.facing.targets(world.character) >> number & 1:
         return False, f"{_me(world)} is not facing {_label(world, number)} while sitting"
     complaint = _shut_in(world, number)
     _done(world)
@@ -545,7 +542,7 @@ def _eat(world: World, number: int, _: int) -> Complaint:
         return complaint
     if _is(world, number, Property.EATABLE):
         return _done(world)
-    on_it = world.sources(ON, number)
+    on_it = world.on.sources(number)
     if not on_it:
         return False, f"{_label(world, number)} is not eatable"
     if not on_it & world.apartment.having[Property.EATABLE]:

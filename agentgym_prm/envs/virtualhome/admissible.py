@@ -10,7 +10,7 @@ from agentgym_prm.envs.virtualhome import actions
 from agentgym_prm.envs.virtualhome.actions import BERTHS, SEATS
 from agentgym_prm.envs.virtualhome.graph import Apartment, Property, State, bits
 from agentgym_prm.envs.virtualhome.script import Action
-from agentgym_prm.envs.virtualhome.world import FACING, ON, UndefinedStepError, World
+from agentgym_prm.envs.virtualhome.world import UndefinedStepError, World
 
 _NONE: Final = 0
 
@@ -96,12 +96,12 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
     yield Action.GREET, world.apartment.having[Property.PERSON], _NONE
     yield Action.PUTOBJBACK, sum(1 << number for number in world.grabbed), _NONE
     if world.repaired:
-        yield Action.PUTOFF, world.sources(ON, world.character) & world.apartment.having[Property.CLOTHES], _NONE
+        yield Action.PUTOFF, world.on.sources(world.character) & world.apartment.having[Property.CLOTHES], _NONE
     faced = world.faced()
     yield Action.LOOKAT, faced, _NONE
     yield Action.POINTAT, faced, _NONE
     yield Action.WATCH, _watchable(world, faced), _NONE
-    if world.is_resting(State.SITTING, State.LYING):
+    if world.is_resting():
         for action in (Action.STANDUP, Action.SLEEP, Action.WAKEUP):
             yield action, _NONE, _NONE
 
@@ -109,18 +109,18 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
 def _moves(world: World) -> Iterator[tuple[Action, int, int]]:
     having, reachable = world.apartment.having, world.reachable()
     walkable = world.walkable()
-    if world.is_resting(State.SITTING, State.LYING) or not _has_room(world):
+    if world.is_resting() or not _has_room(world):
         walkable = 0
     found = reachable
     if world.repaired:
-        found |= walkable & ~(world.sources(ON, world.character) | having[Property.BODY_PART])
+        found |= walkable & ~(world.on.sources(world.character) | having[Property.BODY_PART])
     yield Action.WALK, walkable, _NONE
     yield Action.RUN, walkable, _NONE
     yield Action.FIND, found, _NONE
     fixed = _fixed(world.apartment)
-    if not world.is_resting(State.SITTING):
+    if not world.was_in(State.SITTING):
         yield Action.SIT, _with_space(world, reachable & having[Property.SITTABLE], fixed.seats), _NONE
-    if not world.is_resting(State.LYING):
+    if not world.was_in(State.LYING):
         yield Action.LIE, _with_space(world, reachable & having[Property.LIEABLE], fixed.berths), _NONE
 
 
@@ -173,7 +173,7 @@ def _within_reach(world: World) -> Iterator[tuple[Action, int, int]]:
 def _with_space(world: World, candidates: int, places: dict[int, int]) -> int:
     free = 0
     for number in bits(candidates):
-        if world.sources(ON, number).bit_count() < places[number]:
+        if world.on.sources(number).bit_count() < places[number]:
             free |= 1 << number
     return free
 
@@ -182,14 +182,14 @@ def _edible(world: World, reachable: int) -> int:
     eatable = world.apartment.having[Property.EATABLE]
     edible = reachable & eatable
     for number in bits(eatable):
-        edible |= world.targets(ON, number) & reachable
+        edible |= world.on.targets(number) & reachable
     return edible
 
 
 def _watchable(world: World, faced: int) -> int:
     apartment, watchable = world.apartment, 0
-    if world.is_resting(State.SITTING, State.LYING):
-        faced &= _fixed(apartment).computers | world.targets(FACING, world.character)
+    if world.is_resting():
+        faced &= _fixed(apartment).computers | world.facing.targets(world.character)
     here = _room(world, world.character)
     for number in bits(faced & apartment.having[Property.LOOKABLE]):
         if here is not None and _room(world, number) == here:

@@ -18,7 +18,7 @@ from agentgym_prm.envs.virtualhome.actions import ACTIONS, Complaint, Execute
 from agentgym_prm.envs.virtualhome.admissible import Choice
 from agentgym_prm.envs.virtualhome.graph import Apartment, Edge, Node, Relation, State, bits
 from agentgym_prm.envs.virtualhome.script import ScriptLine, parse_line
-from agentgym_prm.envs.virtualhome.world import HANDS, ON, UndefinedStepError, World
+from agentgym_prm.envs.virtualhome.world import UndefinedStepError, World
 from agentgym_prm.errors import ScriptError
 
 
@@ -88,16 +88,17 @@ class Engine:
         """
         world = self.world
         compiled: _Compiled = world.apartment.parsed.get(line) or _compile(world.apartment, line)
-        if compiled.execute is None:
-            return Execution(False, compiled.text)
+        execute, first, second, text = compiled
+        if execute is None:
+            return Execution(False, text)
         try:
-            complaint = compiled.execute(world, compiled.first, compiled.second)
+            complaint = execute(world, first, second)
         except UndefinedStepError as undefined:
             complaint = (False, str(undefined))
         if complaint is None:
             return _SUCCESS
         success, problem = complaint
-        return Execution(success, f'{problem} when executing "{compiled.text} [{index}]"' if problem else "")
+        return Execution(success, f'{problem} when executing "{text} [{index}]"' if problem else "")
 
     def admissible_lines(self, *, in_view: bool = False) -> tuple[str, ...]:
         """Every script line that would succeed now, in the order of the actions and of the apartment's nodes.
@@ -126,8 +127,9 @@ class Engine:
         removed: list[list[Any]] = []
         nodes = 0
         for relation in Relation:
-            for number in bits(world.edges[relation].changed()):
-                now, then = world.targets(relation, number), apartment.targets[relation][number]
+            present = world.edges(relation)
+            for number in bits(present.changed()):
+                now, then = present.targets(number), apartment.targets[relation][number]
                 for edges, mask in ((added, now & ~then), (removed, then & ~now)):
                     edges.extend([self._id(number), relation.name, self._id(other)] for other in bits(mask))
         for now, then in zip(world.in_state, apartment.in_state, strict=True):
@@ -160,18 +162,18 @@ class Engine:
     @property
     def held(self) -> tuple[int, ...]:
         """What the character holds: right hand, then left."""
-        numbers = [n for hand in HANDS for n in bits(self.world.targets(hand, self.world.character))]
-        return tuple(map(self._id, numbers))
+        world = self.world
+        return self._ids(world.right.targets(world.character)) + self._ids(world.left.targets(world.character))
 
     @property
     def worn(self) -> tuple[int, ...]:
         """What the character wears."""
-        return self._ids(self.world.sources(ON, self.world.character))
+        return self._ids(self.world.on.sources(self.world.character))
 
     @property
     def near(self) -> tuple[int, ...]:
         """What the character has a ``CLOSE`` edge to."""
-        return self._ids(self.world.targets(Relation.CLOSE, self.world.character))
+        return self._ids(self.world.close.targets(self.world.character))
 
     @property
     def reachable(self) -> tuple[int, ...]:
@@ -201,16 +203,16 @@ class Engine:
 
     def targets(self, node_id: int, relation: Relation) -> tuple[int, ...]:
         """Ids of what the node stands in the relation to: what it is on, in, close to, ..."""
-        return self._ids(self.world.targets(relation, self.apartment.number(node_id)))
+        return self._ids(self.world.edges(relation).targets(self.apartment.number(node_id)))
 
     def sources(self, node_id: int, relation: Relation) -> tuple[int, ...]:
         """Ids of what stands in the relation to the node: what is on it, in it, ..."""
-        return self._ids(self.world.sources(relation, self.apartment.number(node_id)))
+        return self._ids(self.world.edges(relation).sources(self.apartment.number(node_id)))
 
     def has_edge(self, from_id: int, relation: Relation, to_id: int) -> bool:
         """Whether an edge holds now."""
         number, other = self.apartment.number(from_id), self.apartment.number(to_id)
-        return bool(self.world.targets(relation, number) >> other & 1)
+        return bool(self.world.edges(relation).targets(number) >> other & 1)
 
     def edges(
         self, among: Collection[int] | None = None, relations: Collection[Relation] = tuple(Relation)
@@ -225,8 +227,9 @@ class Engine:
         numbers = range(len(apartment.nodes)) if among is None else [apartment.number(node_id) for node_id in among]
         mask = sum(apartment.bit[number] for number in set(numbers))
         for relation in relations:
+            present = world.edges(relation)
             for number in numbers:
-                for other in bits(world.targets(relation, number) & mask):
+                for other in bits(present.targets(number) & mask):
                     yield self._id(number), relation, self._id(other)
 
     def _id(self, number: int) -> int:

@@ -91,9 +91,9 @@ def bits(mask: int) -> Iterator[int]:
     [0, 2, 3]
     """
     while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+        rest = mask & (mask - 1)
+        yield (mask ^ rest).bit_length() - 1
+        mask = rest
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class Apartment:
     Attributes:
         nodes: The nodes in the file's order; their positions are the nodes' numbers.
         numbers: Number of each id.
+        id_of: Id of each number.
         bit: For each number the mask of that node alone.
         labels: For each number ``<class> (id)``, as messages and script lines name it.
         targets: For each relation and number the mask of what the node stands in that relation to.
@@ -158,6 +159,7 @@ class Apartment:
         self.nodes = tuple(_read_nodes(graph, where))
         self.numbers = {node.id: number for number, node in enumerate(self.nodes)}
         self._check_ids()
+        self.id_of = tuple(node.id for node in self.nodes)
         self.bit = tuple(1 << number for number in range(len(self.nodes)))
         self.labels = tuple(map(str, self.nodes))
         self.rooms = self.mask(lambda node: node.is_room)
@@ -190,6 +192,16 @@ class Apartment:
         return self.having[Property.GRABBABLE] | self.of_class("water", "child")
 
     @cached_property
+    def grabbable_numbers(self) -> frozenset[int]:
+        """The numbers of what can be taken in the hand."""
+        return frozenset(bits(self.grabbable))
+
+    @cached_property
+    def all_numbers(self) -> frozenset[int]:
+        """The numbers of all nodes."""
+        return frozenset(range(len(self.nodes)))
+
+    @cached_property
     def knives(self) -> int:
         """Mask of what cuts."""
         return self.mask(lambda node: "knife" in node.class_name)
@@ -211,7 +223,7 @@ class Apartment:
 
     def ids(self, mask: int) -> tuple[int, ...]:
         """Ids of the nodes in a mask, in the order of their numbers."""
-        return tuple(self.nodes[number].id for number in bits(mask))
+        return tuple([self.id_of[number] for number in bits(mask)])
 
     def number(self, node_id: int) -> int:
         """Number of the node with this id; ``KeyError`` names the id if there is none."""

@@ -4,13 +4,14 @@ Edges are kept both ways, as changes against the apartment's start, so a step co
 a small one, and a copy costs what has changed. Numbers, not ids, name the nodes in here.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agentgym_prm.envs.virtualhome.graph import Apartment, Relation, State, bits
-from agentgym_prm.envs.virtualhome.order import Log, enumeration, logged
+from agentgym_prm.envs.virtualhome.order import LONGEST_LOG, Log, enumeration, shortened
 
 ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _SITTING = Relation
-HANDS: Final = (HOLDS_RH, HOLDS_LH)
+_POSTURES: Final = (State.SITTING, State.LYING)
 
 
 class UndefinedStepError(Exception):
@@ -18,182 +19,267 @@ class UndefinedStepError(Exception):
 
 
 class Edges:
-    """One relation: from each node to others, and back."""
+    """One relation: from each node to others, and back.
 
-    __slots__ = ("_sources", "_start_sources", "_start_targets", "_targets")
+    Kept as the edges of the start, the nodes of which all of these were cut (``_cut``, with the step), and the edges
+    that are there besides. So grabbing what is close to fifty things costs as little as grabbing what is close to none.
+    Changes besides the cuts are logged for the nodes of which the order is asked for (``order.py``).
+    """
 
-    def __init__(self, targets: tuple[int, ...], sources: tuple[int, ...]) -> None:
-        self._start_targets, self._start_sources = targets, sources
+    __slots__ = (
+        "_apartment", "_cut", "_logs", "_ordered", "_relation", "_sources", "_start_sources", "_start_targets",
+        "_targets", "_uncut",
+    )  # fmt: skip
+
+    def __init__(self, apartment: Apartment, relation: Relation, ordered: frozenset[int] = frozenset()) -> None:
+        """``ordered`` are the nodes whose changes are logged."""
+        self._apartment, self._relation, self._ordered = apartment, relation, ordered
+        self._start_targets, self._start_sources = apartment.targets[relation], apartment.sources[relation]
+        self._cut: dict[int, int] = {}
+        self._uncut = apartment.everything
         self._targets: dict[int, int] = {}
         self._sources: dict[int, int] = {}
-
-    def targets(self, number: int) -> int:
-        """Mask of what the node stands in the relation to."""
-        return self._targets.get(number, self._start_targets[number])
-
-    def sources(self, number: int) -> int:
-        """Mask of what stands in the relation to the node."""
-        return self._sources.get(number, self._start_sources[number])
-
-    def flip(self, start: int, stop: int) -> None:
-        """Add the edge if it is not there, else take it away."""
-        self._targets[start] = self._targets.get(start, self._start_targets[start]) ^ 1 << stop
-        self._sources[stop] = self._sources.get(stop, self._start_sources[stop]) ^ 1 << start
-
-    def changed(self) -> int:
-        """Mask of the nodes whose targets were touched since the start."""
-        return sum(1 << number for number in self._targets)
+        self._logs: dict[int, Log] = {}
 
     def copy(self) -> "Edges":
         """An independent copy."""
         other = Edges.__new__(Edges)
+        other._apartment, other._relation, other._ordered = self._apartment, self._relation, self._ordered
         other._start_targets, other._start_sources = self._start_targets, self._start_sources
+        other._cut, other._uncut, other._logs = self._cut.copy(), self._uncut, self._logs.copy()
         other._targets, other._sources = self._targets.copy(), self._sources.copy()
         return other
+
+    def targets(self, number: int) -> int:
+        """Mask of what the node stands in the relation to."""
+        if number in self._cut:
+            return self._targets.get(number, 0)
+        return self._start_targets[number] & self._uncut | self._targets.get(number, 0)
+
+    def sources(self, number: int) -> int:
+        """Mask of what stands in the relation to the node."""
+        if number in self._cut:
+            return self._sources.get(number, 0)
+        return self._start_sources[number] & self._uncut | self._sources.get(number, 0)
+
+    def changed(self) -> int:
+        """Mask of the nodes whose targets may differ from those at the start."""
+        start = self._apartment.targets[self._relation]
+        mask = sum(1 << number for number in self._targets)
+        for number in self._cut:
+            mask |= 1 << number | self._apartment.sources[self._relation][number]
+        if start is not self._start_targets:
+            mask |= sum(1 << number for number, ours in enumerate(self._start_targets) if ours != start[number])
+        return mask
+
+    def ordered_targets(self, number: int, step: int, readings: int = 1) -> Iterator[int]:
+        """What the node stands in the relation to, in the original's order (``order.py``), if changes are logged."""
+        mask = self.targets(number)
+        if not mask & (mask - 1):
+            return bits(mask)
+        start, log = self._start_ids(number), self._logs.get(number)
+        ids = enumeration(log, start, self._cuts(number, start), step, readings)
+        return map(self._apartment.numbers.__getitem__, ids)
+
+    def add(self, start: int, stop: int, step: int) -> None:
+        """Add an edge, at a step, if it is not there."""
+        extra, bit = self._targets.get(start, 0), 1 << stop
+        if extra & bit or (start not in self._cut and self._start_targets[start] & self._uncut & bit):
+            return
+        self._targets[start] = extra | bit
+        self._sources[stop] = self._sources.get(stop, 0) | 1 << start
+        if start in self._ordered:
+            self._note(start, stop, step, True)
+
+    def remove(self, start: int, stop: int, step: int) -> None:
+        """Take an edge away, at a step, if it is there."""
+        if not self.targets(start) >> stop & 1:
+            return
+        extra = self._targets.get(start, 0)
+        if extra >> stop & 1:
+            self._targets[start] = extra ^ 1 << stop
+            self._sources[stop] ^= 1 << start
+        else:
+            self._start_targets = _without(self._start_targets, start, stop)
+            self._start_sources = _without(self._start_sources, stop, start)
+        if start in self._ordered:
+            self._note(start, stop, step, False)
+
+    def detach(self, number: int, step: int) -> None:
+        """Take away all edges from and to a node, at a step."""
+        if number not in self._cut and self._start_targets[number] | self._start_sources[number]:
+            self._cut[number] = step
+            self._uncut &= ~(1 << number)
+        targets = self._targets.pop(number, 0)
+        if targets:
+            bit, notes = 1 << number, number in self._ordered
+            for other in bits(targets):
+                self._sources[other] ^= bit
+                if notes:
+                    self._note(number, other, step, False)
+        sources = self._sources.pop(number, 0)
+        if sources:
+            bit = 1 << number
+            for other in bits(sources):
+                self._targets[other] ^= bit
+                if other in self._ordered:
+                    self._note(other, number, step, False)
+
+    def _note(self, number: int, other: int, step: int, added: bool) -> None:
+        log = self._logs.get(number)
+        length = 0 if log is None else log[1]
+        if length >= LONGEST_LOG:
+            start = self._start_ids(number)
+            log = shortened(log, start, self._cuts(number, start), step)
+            length = 0 if log is None else log[1]
+        self._logs[number] = (log, length + 1, step, self._apartment.id_of[other], added)
+
+    def _start_ids(self, number: int) -> tuple[int, ...]:
+        return self._apartment.start_targets(self._relation, number)
+
+    def _cuts(self, number: int, start: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Steps at which edges of the start were cut, with the target's id."""
+        own, ids = self._cut.get(number), self._apartment.id_of
+        if own is None:
+            gone = self._apartment.targets[self._relation][number] & ~self._uncut
+            return [(self._cut[other], ids[other]) for other in bits(gone)]
+        numbers = self._apartment.numbers
+        return [(min(own, self._cut.get(numbers[target], own)), target) for target in start]
+
+
+def _without(masks: Sequence[int], number: int, other: int) -> tuple[int, ...]:
+    return (*masks[:number], masks[number] & ~(1 << other), *masks[number + 1 :])
 
 
 class World:
     """The state of one apartment with one acting character.
 
     Attributes:
-        repaired: Whether three mistakes of the original are mended (see ``actions.py``).
         apartment: What does not change.
         character: Number of the character that acts.
-        edges: The edges of each relation.
+        repaired: Whether three mistakes of the original are mended (see ``actions.py``).
+        on, inside, close, facing, right, left: The edges of the relations that change.
         in_state: For each state the mask of the nodes in it.
         grabbed: For each node that was grabbed off something and not put back since: what it was taken from, and the
             relation in which it stood to that.
         step: Number of successful steps.
     """
 
-    __slots__ = ("_logs", "_walkable", "apartment", "character", "edges", "grabbed", "in_state", "repaired", "step")
+    __slots__ = (
+        "_walkable", "apartment", "character", "close", "facing", "grabbed", "in_state", "inside", "left", "on",
+        "repaired", "right", "step",
+    )  # fmt: skip
 
     def __init__(self, apartment: Apartment, character: int, repaired: bool = False) -> None:
         self.apartment, self.character, self.repaired = apartment, character, repaired
-        self.edges = [Edges(apartment.targets[r], apartment.sources[r]) for r in Relation]
+        self.on = Edges(apartment, ON, ordered=apartment.grabbable_numbers)
+        self.inside = Edges(apartment, INSIDE, ordered=apartment.all_numbers)
+        self.close = Edges(apartment, CLOSE, ordered=apartment.grabbable_numbers)
+        self.facing = Edges(apartment, FACING)
+        self.right = Edges(apartment, HOLDS_RH)
+        self.left = Edges(apartment, HOLDS_LH)
         self.in_state = list(apartment.in_state)
         self.grabbed: dict[int, tuple[int, Relation]] = {}
         self.step = 0
-        self._logs: dict[tuple[Relation, int], Log] = {}
         self._walkable: tuple[int, int] | None = None
 
     def copy(self) -> "World":
         """An independent copy that shares the apartment."""
         other = World.__new__(World)
         other.apartment, other.character, other.repaired = self.apartment, self.character, self.repaired
-        other.step = self.step
-        other.edges = [edges.copy() for edges in self.edges]
-        other.in_state = self.in_state.copy()
-        other.grabbed = self.grabbed.copy()
-        other._logs, other._walkable = self._logs.copy(), self._walkable
+        other.on, other.inside, other.close = self.on.copy(), self.inside.copy(), self.close.copy()
+        other.facing, other.right, other.left = self.facing.copy(), self.right.copy(), self.left.copy()
+        other.in_state, other.grabbed = self.in_state.copy(), self.grabbed.copy()
+        other.step, other._walkable = self.step, self._walkable
         return other
+
+    def edges(self, relation: Relation) -> Edges:
+        """The edges of a relation; those of ``BETWEEN`` and ``SITTING`` are the start's."""
+        changing = {
+            ON: self.on, INSIDE: self.inside, CLOSE: self.close, FACING: self.facing, HOLDS_RH: self.right,
+            HOLDS_LH: self.left,
+        }  # fmt: skip
+        return changing.get(relation) or Edges(self.apartment, relation)
 
     # --- changes ---
 
-    def add(self, relation: Relation, start: int, stop: int) -> None:
-        """Add an edge if it is not there."""
-        edges = self.edges[relation]
-        if not edges.targets(start) >> stop & 1:
-            edges.flip(start, stop)
-            self._changed(relation, start, stop, True)
+    def come_close(self, number: int, other: int) -> None:
+        """Let two nodes be close to each other."""
+        self.close.add(number, other, self.step)
+        self.close.add(other, number, self.step)
 
-    def remove(self, relation: Relation, start: int, stop: int) -> None:
-        """Take an edge away if it is there."""
-        edges = self.edges[relation]
-        if edges.targets(start) >> stop & 1:
-            edges.flip(start, stop)
-            self._changed(relation, start, stop, False)
+    def put_inside(self, number: int, place: int) -> None:
+        """Let a node be inside another, too."""
+        self.inside.add(number, place, self.step)
+        self._walkable = None
 
-    def detach(self, relation: Relation, number: int) -> None:
-        """Take away all edges of a relation from and to a node."""
-        for stop in bits(self.edges[relation].targets(number)):
-            self.remove(relation, number, stop)
-        for start in bits(self.edges[relation].sources(number)):
-            self.remove(relation, start, number)
+    def take_out(self, number: int) -> None:
+        """Let a node be inside nothing, and nothing inside it."""
+        self.inside.detach(number, self.step)
+        self._walkable = None
 
     def release(self, number: int) -> None:
         """Take a node out of the character's hands."""
-        for hand in HANDS:
-            self.remove(hand, self.character, number)
+        self.right.remove(self.character, number, self.step)
+        self.left.remove(self.character, number, self.step)
 
-    def come_close(self, number: int, other: int) -> None:
-        """Let two nodes be close to each other."""
-        self.add(CLOSE, number, other)
-        self.add(CLOSE, other, number)
+    def face_nothing(self) -> None:
+        """Turn the character away from all that it faces."""
+        if faced := self.facing.targets(self.character):
+            for number in bits(faced):
+                self.facing.remove(self.character, number, self.step)
 
     def switch(self, number: int, off: State, on: State) -> None:
         """Take a node out of one state and into another."""
-        bit = self.apartment.bit[number]
+        bit = 1 << number
         self.in_state[off] &= ~bit
         self.in_state[on] |= bit
 
-    def take_posture(self, leave: tuple[State, ...], enter: tuple[State, ...] = ()) -> None:
-        """Set the character's states: those that ``is_resting`` reads, without some and with others."""
-        bit = self.apartment.bit[self.character]
+    def take_posture(self, posture: State | None) -> None:
+        """Let the character sit, lie or (``None``) stand; its other states become those of the start (see below)."""
+        bit = 1 << self.character
         before = self.in_state if self.repaired else self.apartment.in_state
         for state in State:
-            kept = before[state] & bit if state not in leave else 0
-            self.in_state[state] = self.in_state[state] & ~bit | (bit if state in enter else kept)
-
-    def _changed(self, relation: Relation, start: int, stop: int, added: bool) -> None:
-        if relation is INSIDE:
-            self._walkable = None
-        elif (relation is not ON and relation is not CLOSE) or not self.apartment.grabbable >> start & 1:
-            return  # nothing asks in which order these are
-        apartment, key = self.apartment, (relation, start)
-        start_ids = apartment.start_targets(relation, start)
-        self._logs[key] = logged(self._logs.get(key), start_ids, self.step, apartment.nodes[stop].id, added)
+            enters = state is posture if state in _POSTURES else before[state] & bit
+            self.in_state[state] = self.in_state[state] & ~bit | (bit if enters else 0)
 
     # --- questions ---
-
-    def targets(self, relation: Relation, number: int) -> int:
-        """Mask of what the node stands in the relation to."""
-        return self.edges[relation].targets(number)
-
-    def sources(self, relation: Relation, number: int) -> int:
-        """Mask of what stands in the relation to the node."""
-        return self.edges[relation].sources(number)
-
-    def ordered_targets(self, relation: Relation, number: int) -> list[int]:
-        """What the node stands in the relation to, in the original's order; exact for ON, INSIDE and CLOSE."""
-        apartment, mask = self.apartment, self.targets(relation, number)
-        if mask.bit_count() < 2:
-            return list(bits(mask))
-        log, start = self._logs.get((relation, number)), apartment.start_targets(relation, number)
-        return [apartment.numbers[target] for target in enumeration(log, start, self.step)]
 
     def has(self, state: State, number: int) -> bool:
         """Whether the node is in the state."""
         return bool(self.in_state[state] >> number & 1)
 
-    def is_resting(self, *postures: State) -> bool:
-        """Whether the character was in one of the postures *at the start*; if repaired, whether it is now.
+    def was_in(self, posture: State) -> bool:
+        """Whether the character sat or lay *at the start*; if repaired, whether it does so now.
 
         The original looks the character up in the graph of the start, so sitting down does not make it sit.
         """
         in_state = self.in_state if self.repaired else self.apartment.in_state
-        return any(in_state[posture] >> self.character & 1 for posture in postures)
+        return bool(in_state[posture] >> self.character & 1)
+
+    def is_resting(self) -> bool:
+        """Whether the character sits or lies, in the sense of ``was_in``."""
+        in_state = self.in_state if self.repaired else self.apartment.in_state
+        return bool((in_state[State.SITTING] | in_state[State.LYING]) >> self.character & 1)
 
     def held(self) -> int:
         """Mask of what the character holds."""
-        return self.edges[HOLDS_RH].targets(self.character) | self.edges[HOLDS_LH].targets(self.character)
+        return self.right.targets(self.character) | self.left.targets(self.character)
 
-    def free_hand(self) -> Relation | None:
-        """The hand that would grab next: right before left."""
-        for hand in HANDS:
-            if not self.edges[hand].targets(self.character):
-                return hand
-        return None
+    def free_hand(self) -> Edges | None:
+        """The edges of the hand that would grab next: right before left."""
+        if not self.right.targets(self.character):
+            return self.right
+        return None if self.left.targets(self.character) else self.left
 
     def is_close(self, number: int) -> bool:
         """Whether the node is close to the character, or to something close to it, or lies on such a thing."""
-        close = self.edges[CLOSE]
-        mine = close.targets(self.character)
-        return bool(mine & (1 << number | close.sources(number) | self.edges[ON].targets(number)))
+        mine = self.close.targets(self.character)
+        return bool(mine >> number & 1 or mine & (self.close.sources(number) | self.on.targets(number)))
 
     def reachable(self) -> int:
         """Mask of the nodes for which ``is_close`` holds."""
-        close, on = self.edges[CLOSE], self.edges[ON]
+        close, on = self.close, self.on
         mask = mine = close.targets(self.character)
         for number in bits(mine):
             mask |= close.targets(number) | on.sources(number)
@@ -201,12 +287,11 @@ class World:
 
     def is_faced(self, number: int) -> bool:
         """Whether the character faces the node, or something that faces it."""
-        facing = self.edges[FACING]
-        return bool(facing.targets(self.character) & (1 << number | facing.sources(number)))
+        return bool(self.facing.targets(self.character) & (1 << number | self.facing.sources(number)))
 
     def faced(self) -> int:
         """Mask of the nodes for which ``is_faced`` holds."""
-        facing = self.edges[FACING]
+        facing = self.facing
         mask = mine = facing.targets(self.character)
         for number in bits(mine):
             mask |= facing.targets(number)
@@ -214,13 +299,13 @@ class World:
 
     def is_shut_in(self, number: int) -> bool:
         """Whether the node is directly inside something closed that is no room."""
-        return bool(self.edges[INSIDE].targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
+        return bool(self.inside.targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
 
     def shut_in(self) -> int:
         """Mask of the nodes for which ``is_shut_in`` holds."""
         mask = 0
         for number in bits(self.in_state[State.CLOSED] & ~self.apartment.rooms):
-            mask |= self.edges[INSIDE].sources(number)
+            mask |= self.inside.sources(number)
         return mask
 
     def room(self, number: int) -> int | None:
@@ -232,7 +317,7 @@ class World:
         Raises:
             UndefinedStepError: The search goes round in a circle.
         """
-        rooms, inside = self.apartment.rooms, self.edges[INSIDE]
+        rooms, inside = self.apartment.rooms, self.inside
         if rooms >> number & 1:
             return number
         mask = inside.targets(number)
@@ -240,10 +325,10 @@ class World:
             mask &= rooms
             if not mask & (mask - 1):
                 return mask.bit_length() - 1 if mask else None
-            return next(other for other in self.ordered_targets(INSIDE, number) if rooms >> other & 1)
+            return next(other for other in inside.ordered_targets(number, self.step, readings=2) if rooms >> other & 1)
         passed, above = 0, number
         while mask:
-            above = self.ordered_targets(INSIDE, above)[0] if mask & (mask - 1) else mask.bit_length() - 1
+            above = next(inside.ordered_targets(above, self.step)) if mask & (mask - 1) else mask.bit_length() - 1
             if rooms >> above & 1:
                 return above
             if passed >> above & 1:
@@ -271,7 +356,7 @@ class World:
 
     def _find_walkable(self) -> tuple[int, int]:
         """Nodes in a room, and those of which only the present order of their containers' containers tells."""
-        rooms, inside = self.apartment.rooms, self.edges[INSIDE]
+        rooms, inside = self.apartment.rooms, self.inside
         certain, uncertain = rooms | self.apartment.start_in_room & ~inside.changed(), 0
         for number in bits(self.apartment.everything & ~certain):
             mask, bit = inside.targets(number), 1 << number
@@ -301,11 +386,11 @@ class World:
         apartment, room = self.apartment, self.room(self.character)
         seen = self._inside_of(1 << room) if room is not None else 0
         shut = self._inside_of(self.in_state[State.CLOSED] & ~apartment.rooms)
-        worn = self.sources(ON, self.character)
+        worn = self.on.sources(self.character)
         return apartment.rooms | seen & ~shut | self.held() | worn | 1 << self.character
 
     def _inside_of(self, containers: int) -> int:
-        inside, mask, frontier = self.edges[INSIDE], 0, containers
+        inside, mask, frontier = self.inside, 0, containers
         while frontier:
             within = 0
             for number in bits(frontier):
