@@ -2,7 +2,8 @@
 
 Reward: 1.0 on the step after which the goal holds, else 0.0; the episode terminates there. Departures from the source
 system's text environment: the seed picks the task; what names mean is decided by rule (``naming.py``; there, partly by
-chance); equivalent names are understood; actions come without ``Action:`` (replies are parsed elsewhere); ``info`` tells
+chance); equivalent names are understood; actions come without ``Action:`` (replies are parsed elsewhere); a step that
+makes the executor fail is refused like any other (there, the reply says that the input is malformed); ``info`` tells
 what can be done, what share of the goal holds, and why a command was refused.
 """
 
@@ -75,7 +76,9 @@ class VirtualHomeEnv(TextEnv):
             core=small if commands is None else commands == "core",
             repaired=repaired,
         )
-        self._knowing = {"program": ProgramExpert, "planner": PlannerExpert}[expert](self._engine) if expert in ("program", "planner") else None  # fmt: skip
+        self._knowing: ProgramExpert | PlannerExpert | None = None
+        if expert in ("program", "planner"):
+            self._knowing = (ProgramExpert if expert == "program" else PlannerExpert)(self._engine)
         self._reads_along = expert == "homekeeper"
         self._homekeeper: Homekeeper | None = None
         self._info: dict[str, Any] = {}

@@ -4,8 +4,8 @@
 first played. Three kinds of files are read (``task.py``), each a list of JSON lines, plain or packed with gzip or xz.
 
 Files of the source system are splits by themselves: all their tasks belong to whatever split is asked for. The others
-are divided by a fixed rule: of the activities in the file (``unseen="activity"``) or of its scenes (``"scene"``) a fifth,
-rounded up, is held out for ``valid_unseen``; of the other tasks every tenth or so goes to ``valid_seen``.
+are divided by a fixed rule: of the activities in the file (``unseen="activity"``) or of its scenes (``"scene"``) a
+fifth, rounded up, is held out for ``valid_unseen``; of the other tasks every tenth or so goes to ``valid_seen``.
 """
 
 import gzip
@@ -209,8 +209,8 @@ def _official_folder() -> Path:
     if not variable or not Path(variable).expanduser().is_dir():
         stated = f"it is {variable!r}, no folder" if variable else "it is not set"
         raise DataNotFoundError(
-            f"data='official' looks for VirtualHome's tasks in the folder that ${DATA_VARIABLE} names, but {stated}: it "
-            "should hold a task file such as tasks_scene1.jsonl.gz with its base graph; data='builtin' needs no files"
+            f"data='official' looks for VirtualHome's tasks in the folder that ${DATA_VARIABLE} names; {stated}: it "
+            "should hold a task file such as tasks_scene1.jsonl.gz and its base graph; data='builtin' needs no files"
         )
     return Path(variable).expanduser().absolute()
 
@@ -258,7 +258,9 @@ def _base_graph(tasks: Path) -> Mapping[str, Any]:
     for name in (f"{stem}.json", f"{stem}.json.gz", f"{stem}.json.xz"):
         if (file := tasks.with_name(name)).is_file():
             return _parse(_unpacked(file), str(file))
-    raise DataNotFoundError(f"no {stem}.json, plain or packed (.gz, .xz), beside {tasks}, whose tasks are changes to it")
+    raise DataNotFoundError(
+        f"no {stem}.json, plain or packed (.gz, .xz), beside {tasks}, whose tasks are changes to it"
+    )
 
 
 def _unpacked(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Builtin tasks: apartments furnished and activities drawn by rule, solvable by construction, the same on every machine.
+"""Builtin tasks: apartments and activities drawn by rule, solvable by construction, the same on every machine.
 
 ``record(split, index, difficulty, unseen)`` is a pure function and returns a task file's record (kind "whole" in
 ``task.py``). What distinguishes the splits:
@@ -79,7 +79,11 @@ def record(split: str, index: int, difficulty: str, unseen: str = "activity") ->
         UnknownNameError: No such split, difficulty, or kind of split.
         IndexError: No such index.
     """
-    for kind, name, valid in (("split", split, SPLIT_SIZES), ("difficulty", difficulty, DIFFICULTIES), ("kind of unseen tasks", unseen, UNSEEN)):  # fmt: skip
+    for kind, name, valid in (
+        ("split", split, SPLIT_SIZES),
+        ("difficulty", difficulty, DIFFICULTIES),
+        ("kind of unseen tasks", unseen, UNSEEN),
+    ):
         if name not in valid:
             raise UnknownNameError.of(kind, name, valid)
     if not 0 <= index < SPLIT_SIZES[split]:
@@ -254,8 +258,8 @@ class _Home:
         copies = [name for name in THINGS for _ in range(int(self._rng.random() * 3))] if full else []
         for name in [*wanted, *(others if full else others[: _SMALL_THINGS - len(wanted)]), *copies]:
             properties, usual = THINGS[name]
-            goals = {each for clause in self._activity.clauses if name in self._named_by(clause) for each in self._named_by(clause)}  # fmt: skip
-            place = self._place(usual, goals)
+            together = [self._named_by(clause) for clause in self._activity.clauses]
+            place = self._place(usual, {each for names in together if name in names for each in names})
             node_id = self._add(name, "placable_objects", properties, ())
             held_in = "SURFACES" not in self._properties(place)
             if held_in:

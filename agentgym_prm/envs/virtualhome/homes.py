@@ -151,7 +151,9 @@ ACTIVITIES: Final = (
     Activity("Go to sleep", {"a": LAMPS, "b": ("bed", "couch")}, ("switch_off a", "lie b")),
     Activity("Get dressed", {"a": CLOTHES}, ("wear a",)),
     Activity("Drink", {"a": DRINKS, "b": DISHES[2:]}, ("pour a b",)),
-    Activity("Listen to music", {"a": ("radio", "computer"), "b": ("couch", "bed", "bathtub")}, ("switch_on a", "lie b")),
+    Activity(
+        "Listen to music", {"a": ("radio", "computer"), "b": ("couch", "bed", "bathtub")}, ("switch_on a", "lie b")
+    ),
     Activity("Tidy up", {"a": ODDS + READING, "b": STORES}, ("in a b", "close b")),
     Activity("Bring things", {"a": ODDS + READING + FOOD, "b": TABLES}, ("on a b",)),
     Activity("Pick up phone", {"a": ("phone",)}, ("hold a",)),

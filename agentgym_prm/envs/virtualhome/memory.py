@@ -20,9 +20,12 @@ ROOMS: Final = (
     "bathroom", "bedroom", "dining_room", "entrance_hall", "home_office", "kids_bedroom", "kitchen", "living_room",
 )  # fmt: skip
 STORES: Final = frozenset(
-    """basket_for_clothes bathroom_cabinet bookshelf box cabinet closet cupboard dishwasher dresser drawer filing_cabinet
-    freezer fridge kitchen_cabinet microwave nightstand oven trashcan washing_machine""".split()  # noqa: SIM905
-)
+    {
+        "basket_for_clothes", "bathroom_cabinet", "bookshelf", "box", "cabinet", "closet", "cupboard", "dishwasher",
+        "drawer", "dresser", "filing_cabinet", "freezer", "fridge", "kitchen_cabinet", "microwave", "nightstand",
+        "oven", "trashcan", "washing_machine",
+    }
+)  # fmt: skip
 """Classes taken to be worth opening in search of something."""
 _RELATIONS: Final = frozenset(relation.name for relation in Relation)
 _STATES: Final = frozenset(state.name for state in State)

@@ -25,7 +25,7 @@ from importlib.resources import files
 from agentgym_prm.envs.virtualhome.commands import CORE, FORMS, Command, Name
 from agentgym_prm.envs.virtualhome.engine import Engine
 from agentgym_prm.envs.virtualhome.graph import Apartment, bits
-from agentgym_prm.envs.virtualhome.world import CLOSE, INSIDE, World
+from agentgym_prm.envs.virtualhome.world import World
 
 
 @cache
@@ -222,9 +222,9 @@ class Naming:
         """Masks of what is about the thing meant last, and of what is close to the character."""
         about = 0
         if self._last is not None:
-            for relation in (CLOSE, INSIDE):
-                about |= world.targets(relation, self._last) | world.sources(relation, self._last)
-        return about, world.targets(CLOSE, world.character) | world.sources(CLOSE, world.character)
+            for edges in (world.close, world.inside):
+                about |= edges.targets(self._last) | edges.sources(self._last)
+        return about, world.close.targets(world.character) | world.close.sources(world.character)
 
     def _chosen(self, class_name: str, surroundings: tuple[int, int]) -> int:
         mask, numbers = self._vocabulary.masks[class_name], self._vocabulary.numbers[class_name]

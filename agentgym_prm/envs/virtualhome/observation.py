@@ -6,15 +6,15 @@ outside, three things are odd, and kept: a thing that is near lends its class to
 (all chairs are told of beside one); what is *inside* what is not told; and no thing is told twice in the same words.
 The source system lists both parts in no fixed order; here, things come in the order of the graph's nodes.
 
-It takes a thing for hidden if what it is in, the last of several, is neither a room nor open: so a coin in a bowl, which
-cannot be opened, is hidden as well.
+It takes a thing for hidden if what it is in, the last of several, is neither a room nor open: so a coin in a bowl,
+which cannot be opened, is hidden as well.
 """
 
 from typing import Final
 
 from agentgym_prm.envs.virtualhome.engine import Engine
 from agentgym_prm.envs.virtualhome.graph import Relation, State, bits
-from agentgym_prm.envs.virtualhome.world import CLOSE, INSIDE, ON, World
+from agentgym_prm.envs.virtualhome.world import INSIDE, ON, World
 
 NOTHING: Final = "Nothing happens."
 OBSERVATIONS: Final = ("partial", "graph")
@@ -28,15 +28,16 @@ def partial(engine: Engine) -> str:
     """
     world = engine.world
     nodes = world.apartment.nodes
-    close = world.targets(CLOSE, world.character)
+    close = world.close.targets(world.character)
     seen = {nodes[number].class_name for number in bits(close) if _is_observed(world, number)}
     things = dict.fromkeys(_described(world, number) for number, node in enumerate(nodes) if node.class_name in seen)
     told = sum(1 << number for number in bits(close) if nodes[number].class_name in seen)
     relations = dict.fromkeys(
         f"{nodes[number].class_name} {relation.name} {nodes[other].class_name}"
         for relation in _TOLD
+        for edges in [world.edges(relation)]
         for number in bits(told)
-        for other in bits(world.targets(relation, number) & told)
+        for other in bits(edges.targets(number) & told)
     )
     parts = [*things, *relations]
     hands = [nodes[number].class_name for number in bits(world.held())]
@@ -52,8 +53,8 @@ def graph(engine: Engine) -> str:
     apartment = world.apartment
     room = world.room(world.character)
     lines = [f"You are in {_named(world, room)}." if room is not None else "You are nowhere."]
-    for number in bits(world.targets(CLOSE, world.character) & world.visible() & ~apartment.bit[world.character]):
-        lines.append(_line(world, number))
+    near = world.close.targets(world.character) & world.visible() & ~apartment.bit[world.character]
+    lines += [_line(world, number) for number in bits(near)]
     if held := world.held():
         lines.append(f"You have {', '.join(_named(world, number) for number in bits(held))}.")
     return "\n".join(lines)
@@ -70,7 +71,7 @@ def _line(world: World, number: int) -> str:
     places = [
         f"{relation.name} {_named(world, other)}"
         for relation in (ON, INSIDE)
-        for other in bits(world.targets(relation, number) & ~world.apartment.rooms)
+        for other in bits(world.edges(relation).targets(number) & ~world.apartment.rooms)
     ]
     told = ", ".join(states + places)
     return _named(world, number) + (f": {told}" if told else "")
@@ -93,18 +94,17 @@ def _is_observed(world: World, number: int) -> bool:
 
 
 def _last_container(world: World, number: int) -> int | None:
-    containers = world.ordered_targets(INSIDE, number)
-    return containers[-1] if containers else None
+    return next(reversed([*world.inside.ordered_targets(number, world.step)]), None)
 
 
 def _is_within(world: World, number: int, room: int) -> bool:
     """Whether a node is in the room, directly or in something that is."""
-    passed, above = 0, world.targets(INSIDE, number)
+    passed, above = 0, world.inside.targets(number)
     while above & ~passed:
         if above >> room & 1:
             return True
         passed |= above
         above = 0
         for other in bits(passed):
-            above |= world.targets(INSIDE, other)
+            above |= world.inside.targets(other)
     return False

@@ -59,7 +59,7 @@ def plan(
         performed: Actions executed since the start.
         favourites: Ids that actions without a stated object are tried on first.
     """
-    conditions = sorted(goal.conditions, key=_stage)
+    conditions = sorted(goal.conditions, key=lambda condition: _stage(condition, engine.character))
     for order in range(_ORDERS):
         if order:
             conditions = [*conditions[1:], conditions[0]]
@@ -69,20 +69,22 @@ def plan(
     return None
 
 
-def _stage(condition: Condition) -> int:
+def _stage(condition: Condition, character: int) -> int:
     """When a condition's turn comes."""
     if isinstance(condition, Performed):
         return 9 if Action.SLEEP in condition.actions else 0
-    if isinstance(condition, Edge):
+    if isinstance(condition, Edge) and condition.start == character and condition.wanted:
         stages = {
-            Relation.ON: 1,
-            Relation.INSIDE: 1,
             Relation.HOLDS_RH: 4,
             Relation.HOLDS_LH: 5,
+            Relation.INSIDE: 6,
+            Relation.ON: 7,
             Relation.CLOSE: 8,
             Relation.FACING: 10,
         }
-        return stages.get(condition.relation, 11) if condition.wanted else 1
+        return stages.get(condition.relation, 11)
+    if isinstance(condition, Edge):
+        return 1 if condition.relation in (Relation.ON, Relation.INSIDE) or not condition.wanted else 8
     if isinstance(condition, InState):
         return {State.OPEN: 2, State.SITTING: 7, State.LYING: 7}.get(condition.state, 3)
     return 7 if condition.states & {State.SITTING, State.LYING} else 3

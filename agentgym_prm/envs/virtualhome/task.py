@@ -10,8 +10,8 @@ source system       a graph below ``init_and_final_graphs``, found by          `
 ==================  =========================================================  =========================================
 
 The first two also hold ``id``, ``scene``, ``task_name``, ``description`` and ``program``; the third ``id``, ``task``,
-``description``, ``path`` and ``object_id_dict``, which says what class names mean at first. Where that is missing, names
-mean what the goal names, then what the program names.
+``description``, ``path`` and ``object_id_dict``, which says what class names mean at first. Where that is missing,
+names mean what the goal names, then what the program names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,9 @@ def read_task(record: Mapping[str, Any], graph: Mapping[str, Any], where: str) -
     Raises:
         GameFormatError: Something is missing, cannot be read, or names a node that does not exist.
     """
-    task_id, name, description, scene = (_text(record, key, where) for key in ("id", "task_name", "description", "scene"))
+    task_id, name, description, scene = (
+        _text(record, key, where) for key in ("id", "task_name", "description", "scene")
+    )
     apartment = Apartment(graph, where)
     goal = _checked(_goal(record, where), apartment, where)
     program = _program(record.get("program", []), where)
