@@ -4,7 +4,7 @@
 name             knows                                             off its own path
 ===============  ================================================  =========================================
 ``program``      the script stored with the task                   has no answer once something else was done
-``planner``      the full state                                    plans anew
+``planner``      the full state, and the script if it has no plan  plans anew
 ``homekeeper``   the texts alone, as a person would                goes on from what it has seen
 ===============  ================================================  =========================================
 
@@ -64,7 +64,10 @@ class ProgramExpert:
 
 
 class PlannerExpert:
-    """Plans on the engine's state; a plan is kept while the episode follows it."""
+    """Plans on the engine's state; a plan is kept while the episode follows it.
+
+    Where it finds none it tries the task's own script from the present state.
+    """
 
     def __init__(self, engine: TextEngine) -> None:
         self._engine = engine
@@ -86,6 +89,15 @@ class PlannerExpert:
         """The next command, ``""`` if no plan is found or the goal holds."""
         engine = self._engine
         if self._plan is None:
-            self._plan = plan(engine.world, engine.task.goal, engine.performed, engine.task.introduced) or ()
+            found = plan(engine.world, engine.task.goal, engine.performed, engine.task.introduced)
+            self._plan = self._from_program() if found is None else found
         self._advice = engine.command_for(self._plan[0]) if self._plan else NO_ANSWER
         return self._advice
+
+    def _from_program(self) -> Sequence[ScriptLine]:
+        """What of the task's own script can be executed from here, if that reaches the goal."""
+        trial, lines = self._engine.clone(), []
+        for line in self._engine.task.program:
+            trial.step(trial.command_for(line))
+            lines += [line] * trial.valid
+        return lines if trial.won else ()
