@@ -243,7 +243,8 @@ def _split_of(record: Mapping[str, Any], key: str, held_out: frozenset[str]) -> 
     return "train" if zlib.crc32(str(record.get("id")).encode()) % _SEEN else "valid_seen"
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+@lru_cache(maxsize=4)
+def _read_lines(path: Path) -> Sequence[dict[str, Any]]:
     try:
         lines = _unpacked(path).decode().splitlines()
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:

@@ -154,8 +154,8 @@ ACTIVITIES: Final = (
     Activity(
         "Listen to music", {"a": ("radio", "computer"), "b": ("couch", "bed", "bathtub")}, ("switch_on a", "lie b")
     ),
-    Activity("Tidy up", {"a": ODDS + READING, "b": STORES}, ("in a b", "close b")),
-    Activity("Bring things", {"a": ODDS + READING + FOOD, "b": TABLES}, ("on a b",)),
+    Activity("Tidy up", {"a": ODDS + READING + FOOD + CLOTHES, "b": STORES}, ("in a b", "close b")),
+    Activity("Bring things", {"a": ODDS + READING + FOOD + CLOTHES, "b": TABLES}, ("on a b",)),
     Activity("Pick up phone", {"a": ("phone",)}, ("hold a",)),
 )
 """Activities of the splits ``train`` and ``valid_seen``."""

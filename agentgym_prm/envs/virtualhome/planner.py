@@ -197,7 +197,7 @@ class _Attempt:
             elif relation is Relation.FACING:
                 yield self._line(Action.TURNTO, stop)
             elif relation in (Relation.HOLDS_RH, Relation.HOLDS_LH):
-                yield from self._take(stop)
+                yield from self._hold(stop, relation)
         elif relation in (Relation.ON, Relation.INSIDE):
             yield from self._place(start, relation, stop)
 
@@ -210,6 +210,19 @@ class _Attempt:
             yield from self._take(edge.start)
 
     # --- how it is done ---
+
+    def _hold(self, thing: int, hand: Relation) -> Options:
+        """Take something into this very hand; what is grabbed goes into the right one if it is free."""
+        right = self._engine.targets(self._me, Relation.HOLDS_RH)
+        if thing in self._engine.held:
+            yield self._line(Action.DROP, thing)
+        if right and hand is Relation.HOLDS_RH:
+            yield self._line(Action.DROP, right[0])
+        if not right and hand is Relation.HOLDS_LH:
+            for other in self._engine.reachable:
+                if other != thing:
+                    yield self._line(Action.GRAB, other)
+        yield from self._take(thing)
 
     def _place(self, thing: int, relation: Relation, place: int) -> Options:
         if thing not in self._engine.held:

@@ -39,7 +39,12 @@ def test_a_whole_record_is_played_to_its_goal(tmp_path):
 @pytest.mark.parametrize("pack", ["", ".gz", ".xz"])
 def test_a_difference_is_applied_to_the_base_graph_beside_the_file(tmp_path, pack):
     packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[pack]
-    record = milk_record(init_diff={"del_edges": [[flat.MILK, "INSIDE", flat.FRIDGE]], "add_edges": [[flat.MILK, "INSIDE", flat.KITCHEN]]})
+    record = milk_record(
+        init_diff={
+            "del_edges": [[flat.MILK, "INSIDE", flat.FRIDGE]],
+            "add_edges": [[flat.MILK, "INSIDE", flat.KITCHEN]],
+        }
+    )
     del record["init_graph"]
     path = tmp_path / f"tasks_flat.jsonl{pack}"
     path.write_bytes(packed(json.dumps(record).encode()))
@@ -95,7 +100,8 @@ def test_the_source_system_takes_out_what_is_inside_of_what_says_something_of_it
 
 def test_files_are_divided_by_activity_or_by_scene_without_overlap(tmp_path):
     records = [
-        milk_record(id=f"{number}", task_name=f"Activity {number % 10}", scene=f"scene {number % 4}") for number in range(200)
+        milk_record(id=f"{number}", task_name=f"Activity {number % 10}", scene=f"scene {number % 4}")
+        for number in range(200)
     ]
     path = write(tmp_path / "t.jsonl", records)
     for unseen, key, held_out in (("activity", "activity", 2), ("scene", "scene", 1)):
@@ -111,7 +117,9 @@ def test_files_are_divided_by_activity_or_by_scene_without_overlap(tmp_path):
 
 def test_an_empty_split_says_what_else_can_be_done(tmp_path):
     path = write(tmp_path / "t.jsonl", [milk_record()])
-    with pytest.raises(DataNotFoundError, match="no tasks in the split valid_unseen of .*, divided by scene: use split='all'"):
+    with pytest.raises(
+        DataNotFoundError, match=r"no tasks in the split valid_unseen of .*, divided by scene: use split='all'"
+    ):
         tasks_of(path, "valid_unseen", "scene")
 
 
@@ -145,7 +153,7 @@ def test_a_damaged_file_names_the_line(tmp_path):
 
 def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("VIRTUALHOME_DATA", raising=False)
-    with pytest.raises(DataNotFoundError, match="not set.*builtin"):
+    with pytest.raises(DataNotFoundError, match=r"not set.*builtin"):
         tasks_of("official")
     with pytest.raises(DataNotFoundError, match="did you mean 'builtin'"):
         tasks_of("bultin")
