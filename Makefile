@@ -63,8 +63,9 @@ parity-virtualhome: setup  ## VirtualHome's engine against the original, a check
 record-virtualhome: setup  ## record anew what the original does, which `make test` replays
 	$(BIN)/python -m tests.live.virtualhome_parity --record
 
-bench-virtualhome: setup  ## steps a second of VirtualHome's engine, beside the original if $$VIRTUALHOME_HOME names it
+bench-virtualhome: setup  ## VirtualHome's engine and programs, beside the original if $$VIRTUALHOME_HOME names it
 	$(BIN)/python -m benchmarks.virtualhome_engine
+	$(BIN)/python -m benchmarks.virtualhome_programs
 
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
