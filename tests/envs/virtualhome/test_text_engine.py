@@ -1,8 +1,10 @@
 import random
 
+from agentgym_prm.envs.virtualhome.commands import FORMS
+from agentgym_prm.envs.virtualhome.task import read_task
 from agentgym_prm.envs.virtualhome.text_engine import NOT_A_COMMAND, TextEngine
 from tests.envs.virtualhome import flat
-from tests.envs.virtualhome.tasks import milk
+from tests.envs.virtualhome.tasks import milk, milk_record
 
 
 def started(**kwargs) -> TextEngine:
@@ -52,8 +54,6 @@ def test_the_share_of_the_goal_is_told_at_every_step():
 
 def test_admissible_commands_are_exactly_those_that_are_executed():
     """Every form with every class, tried on copies, along a random walk."""
-    from agentgym_prm.envs.virtualhome.commands import FORMS
-
     classes = sorted({name for _, name, _, _ in flat.NODES})
     candidates = set()
     for action, form in FORMS.items():
@@ -118,3 +118,37 @@ def test_a_repaired_find_walks():
     for engine in (kept, mended):
         engine.step("find bed")
     assert (kept.valid, mended.valid) == (False, True)
+
+
+FAR_APPLE = 70
+
+
+def two_apples() -> TextEngine:
+    """The flat with a second apple, in the bedroom; "apple" means the first one, which has the lower id."""
+    graph = flat.graph()
+    graph["nodes"].append({**graph["nodes"][8], "id": FAR_APPLE})
+    graph["edges"].append({"from_id": FAR_APPLE, "relation_type": "INSIDE", "to_id": flat.BEDROOM})
+    engine = TextEngine()
+    engine.reset(read_task(milk_record(), graph, "two apples"))
+    return engine
+
+
+def test_what_an_executed_command_meant_is_remembered_and_what_a_refused_one_meant_is_not():
+    engine = two_apples()
+    engine.step(f"grab apple ({FAR_APPLE})")
+    assert not engine.valid
+    engine.step("walk to apple")
+    assert engine.world.near[0] == flat.TABLE  # on which the near apple lies
+    engine.step(f"walk to apple ({FAR_APPLE})")
+    engine.step("walk to kitchen")
+    engine.step("walk to apple")
+    assert FAR_APPLE in engine.world.near
+
+
+def test_a_copy_remembers_for_itself():
+    engine = two_apples()
+    twin = engine.clone()
+    twin.step(f"walk to apple ({FAR_APPLE})")
+    engine.step("walk to apple")
+    assert flat.APPLE in engine.world.near
+    assert FAR_APPLE in twin.world.near
