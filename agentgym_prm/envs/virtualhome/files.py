@@ -33,7 +33,7 @@ ALL: Final = "all"
 """A split of task files, not of builtin tasks: whatever is in the file."""
 GRAPHS: Final = "init_and_final_graphs"
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.xz")
-_COMPILED: Final = 256
+_COMPILED: Final = 64
 """Compiled tasks kept in memory, a few hundred kB each if the apartment is large."""
 _HELD_OUT: Final = 5
 _SEEN: Final = 10

@@ -188,7 +188,7 @@ def test_many_episodes_take_no_more_memory_than_a_few():
     finally:
         tracemalloc.stop()
     assert later < warm + 200_000
-    assert len(tasks._tasks) <= 256
+    assert len(tasks._tasks) <= 64
 
 
 @pytest.mark.parametrize("name", [name for name in PROMPTS if name.startswith("home")])
