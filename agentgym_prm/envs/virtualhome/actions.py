@@ -143,8 +143,7 @@ def _go(world: World, number: int, room: int, left: int) -> None:
     world.put_inside(me, room)
     if room != number:
         near = world.inside.targets(number) & ~apartment.rooms | apartment.having[Property.BODY_PART] | 1 << number
-        for thing in bits(near):
-            world.come_close(me, thing)
+        world.close.join(me, near, world.step)
     if held:
         for thing in bits(held):
             _leave(world, thing)
@@ -154,8 +153,8 @@ def _go(world: World, number: int, room: int, left: int) -> None:
     near = world.on.targets(number)
     if _is(world, number, Property.CAN_OPEN):
         near |= world.inside.sources(number)
-    for thing in bits(near):
-        world.come_close(me, thing)
+    if near:
+        world.close.join(me, near, world.step)
 
 
 def _leave(world: World, number: int) -> None:

@@ -168,6 +168,7 @@ class Apartment:
         self.characters = tuple(self.numbers[node.id] for node in by_id if node.class_name == CHARACTER)
         self._read_edges(graph)
         self._check_positions()
+        self._start_orders: dict[tuple[Relation, int], tuple[int, ...]] = {}
         self.parsed: dict[Any, Any] = {}
         self.rendered: dict[tuple[Any, ...], Any] = {}
 
@@ -235,6 +236,14 @@ class Apartment:
     def start_targets(self, relation: Relation, number: int) -> tuple[int, ...]:
         """Ids that a node stands in a relation to at the start, in the order of the file's edges."""
         return self._start_targets.get((relation, number), ())
+
+    def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
+        """The same as numbers, in the order in which the original enumerates them while none was added."""
+        order = self._start_orders.get((relation, number))
+        if order is None:
+            ids = set(iter(self.start_targets(relation, number)))
+            order = self._start_orders[relation, number] = tuple(self.numbers[node_id] for node_id in ids)
+        return order
 
     def as_json(self) -> dict[str, Any]:
         """The graph in its JSON form, as read."""

@@ -77,9 +77,12 @@ class Edges:
         mask = self.targets(number)
         if not mask & (mask - 1):
             return bits(mask)
-        start, log = self._start_ids(number), self._logs.get(number)
+        apartment, log = self._apartment, self._logs.get(number)
+        if log is None:
+            return (other for other in apartment.start_order(self._relation, number) if mask >> other & 1)
+        start = self._start_ids(number)
         ids = enumeration(log, start, self._cuts(number, start), step, readings)
-        return map(self._apartment.numbers.__getitem__, ids)
+        return map(apartment.numbers.__getitem__, ids)
 
     def add(self, start: int, stop: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
@@ -90,6 +93,29 @@ class Edges:
         self._sources[stop] = self._sources.get(stop, 0) | 1 << start
         if start in self._ordered:
             self._note(start, stop, step, True)
+
+    def join(self, number: int, others: int, step: int) -> None:
+        """Add the edges between a node and a mask of others, both ways, at a step, where they are not there."""
+        new_to, new_from = others & ~self.targets(number), others & ~self.sources(number)
+        new = new_to | new_from
+        if not new:
+            return
+        targets, sources, ordered, bit = self._targets, self._sources, self._ordered, 1 << number
+        targets[number] = targets.get(number, 0) | new_to
+        sources[number] = sources.get(number, 0) | new_from
+        notes = number in ordered
+        while new:
+            rest = new & (new - 1)
+            low = new ^ rest
+            new, other = rest, low.bit_length() - 1
+            if new_to & low:
+                sources[other] = sources.get(other, 0) | bit
+                if notes:
+                    self._note(number, other, step, True)
+            if new_from & low:
+                targets[other] = targets.get(other, 0) | bit
+                if other in ordered:
+                    self._note(other, number, step, True)
 
     def remove(self, start: int, stop: int, step: int) -> None:
         """Take an edge away, at a step, if it is there."""
@@ -112,27 +138,33 @@ class Edges:
             self._uncut &= ~(1 << number)
         targets = self._targets.pop(number, 0)
         if targets:
-            bit, notes = 1 << number, number in self._ordered
-            for other in bits(targets):
-                self._sources[other] ^= bit
+            bit, notes, masks = 1 << number, number in self._ordered, self._sources
+            while targets:
+                rest = targets & (targets - 1)
+                other, targets = (targets ^ rest).bit_length() - 1, rest
+                masks[other] ^= bit
                 if notes:
                     self._note(number, other, step, False)
         sources = self._sources.pop(number, 0)
         if sources:
-            bit = 1 << number
-            for other in bits(sources):
-                self._targets[other] ^= bit
-                if other in self._ordered:
+            bit, ordered, masks = 1 << number, self._ordered, self._targets
+            while sources:
+                rest = sources & (sources - 1)
+                other, sources = (sources ^ rest).bit_length() - 1, rest
+                masks[other] ^= bit
+                if other in ordered:
                     self._note(other, number, step, False)
 
     def _note(self, number: int, other: int, step: int, added: bool) -> None:
-        log = self._logs.get(number)
-        length = 0 if log is None else log[1]
-        if length >= LONGEST_LOG:
+        logs, target = self._logs, self._apartment.id_of[other]
+        log = logs.get(number)
+        if log is None:
+            logs[number] = (None, 1, step, target, added)
+            return
+        if log[1] >= LONGEST_LOG:
             start = self._start_ids(number)
             log = shortened(log, start, self._cuts(number, start), step)
-            length = 0 if log is None else log[1]
-        self._logs[number] = (log, length + 1, step, self._apartment.id_of[other], added)
+        logs[number] = (log, log[1] + 1, step, target, added)
 
     def _start_ids(self, number: int) -> tuple[int, ...]:
         return self._apartment.start_targets(self._relation, number)
@@ -205,8 +237,7 @@ class World:
 
     def come_close(self, number: int, other: int) -> None:
         """Let two nodes be close to each other."""
-        self.close.add(number, other, self.step)
-        self.close.add(other, number, self.step)
+        self.close.join(number, 1 << other, self.step)
 
     def put_inside(self, number: int, place: int) -> None:
         """Let a node be inside another, too."""
