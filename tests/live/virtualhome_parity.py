@@ -50,14 +50,10 @@ def data_folder() -> Path:
     return Path(os.environ.get("AGENTGYM_PRM_TEST_DATA", REPOSITORY / "../shared/data")) / "virtualhome"
 
 
+@cache
 def _load(name: str) -> Any:
     with gzip.open(data_folder() / name, "rt", encoding="utf-8") as file:
         return json.load(file)
-
-
-@cache
-def _base_graph() -> dict[str, Any]:
-    return _load("base_graph_scene1.json.gz")
 
 
 @cache
@@ -67,12 +63,11 @@ def tasks() -> tuple[dict[str, Any], ...]:
         return tuple(map(json.loads, file))
 
 
-@cache
 def graph(name: str) -> dict[str, Any]:
     """A graph by name: ``task/NUMBER``, ``scene/NUMBER`` or ``scene/NUMBER/FURNISHING``."""
     kind, number, *furnishing = name.split("/")
     if kind == "task":
-        return with_changes(_base_graph(), tasks()[int(number)]["init_diff"])
+        return with_changes(_load("base_graph_scene1.json.gz"), tasks()[int(number)]["init_diff"])
     scene = _load(f"example_graphs/TrimmedTestScene{number}_graph.json.gz")
     return furnish(scene, int(furnishing[0])) if furnishing else scene
 
