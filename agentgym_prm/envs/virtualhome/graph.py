@@ -22,7 +22,7 @@ from agentgym_prm.errors import GameFormatError
 
 CHARACTER: Final = "character"
 ROOM_CATEGORY: Final = "Rooms"
-_REMEMBERED: Final = 20_000
+_REMEMBERED: Final = 4_000
 _Name = TypeVar("_Name", bound=IntEnum)
 Edge = tuple[int, "Relation", int]
 """From id, relation, to id."""

@@ -78,7 +78,8 @@ def _replay(log: Log, start: Sequence[int], cuts: Cuts, step: int) -> tuple[set[
     since, order, removed = (log.step, log.order, set(log.removed)) if log is not None else (0, None, set())
     # A cut comes before what was added in the same step: what was there could not be added.
     changes = [(at, target, False) for at, target in cuts if since < at <= step] + logged[::-1]
-    for at, together in groupby(sorted(changes, key=itemgetter(0)), key=itemgetter(0)):
+    changes.sort(key=itemgetter(0))
+    for at, together in groupby(changes, key=itemgetter(0)):
         targets = None if order is None else set(_carried(order, start, removed, at - since - 1))
         for _, target, added in together:
             if target in start:
@@ -106,6 +107,8 @@ def _read(targets: set[int], start: Sequence[int], removed: set[int]) -> None:
 
 def _carried(order: tuple[int, ...], start: Sequence[int], removed: set[int], steps: int) -> tuple[int, ...]:
     """The order after steps that do not change the set: each copies it by way of a list, and it is read."""
+    if not steps:
+        return order
     seen = [order]
     while len(seen) <= steps:
         targets = set(seen[-1])

@@ -10,8 +10,14 @@ from typing import Final
 from agentgym_prm.envs.virtualhome.graph import Apartment, Relation, State, bits
 from agentgym_prm.envs.virtualhome.order import LONGEST_LOG, Log, enumeration, shortened
 
-ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _SITTING = Relation
-_POSTURES: Final = (State.SITTING, State.LYING)
+ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _ = Relation
+# Looking a member up in its class costs more than most checks.
+_CLOSED: Final = State.CLOSED
+_SITTING: Final = State.SITTING
+_LYING: Final = State.LYING
+
+_POSTURES: Final = (_SITTING, _LYING)
+_STATES: Final = tuple(State)
 
 
 class UndefinedStepError(Exception):
@@ -270,9 +276,12 @@ class World:
         """Let the character sit, lie or (``None``) stand; its other states become those of the start (see below)."""
         bit = 1 << self.character
         before = self.in_state if self.repaired else self.apartment.in_state
-        for state in State:
-            enters = state is posture if state in _POSTURES else before[state] & bit
-            self.in_state[state] = self.in_state[state] & ~bit | (bit if enters else 0)
+        for state in _STATES:
+            self.in_state[state] = self.in_state[state] & ~bit | before[state] & bit
+        for state in _POSTURES:
+            self.in_state[state] &= ~bit
+        if posture is not None:
+            self.in_state[posture] |= bit
 
     # --- questions ---
 
@@ -291,7 +300,7 @@ class World:
     def is_resting(self) -> bool:
         """Whether the character sits or lies, in the sense of ``was_in``."""
         in_state = self.in_state if self.repaired else self.apartment.in_state
-        return bool((in_state[State.SITTING] | in_state[State.LYING]) >> self.character & 1)
+        return bool((in_state[_SITTING] | in_state[_LYING]) >> self.character & 1)
 
     def held(self) -> int:
         """Mask of what the character holds."""
@@ -330,12 +339,12 @@ class World:
 
     def is_shut_in(self, number: int) -> bool:
         """Whether the node is directly inside something closed that is no room."""
-        return bool(self.inside.targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
+        return bool(self.inside.targets(number) & self.in_state[_CLOSED] & ~self.apartment.rooms)
 
     def shut_in(self) -> int:
         """Mask of the nodes for which ``is_shut_in`` holds."""
         mask = 0
-        for number in bits(self.in_state[State.CLOSED] & ~self.apartment.rooms):
+        for number in bits(self.in_state[_CLOSED] & ~self.apartment.rooms):
             mask |= self.inside.sources(number)
         return mask
 
@@ -352,10 +361,12 @@ class World:
         if rooms >> number & 1:
             return number
         mask = inside.targets(number)
+        among = mask & rooms
+        if among and not among & (among - 1):
+            return among.bit_length() - 1
         if mask & (mask - 1):
-            mask &= rooms
-            if not mask & (mask - 1):
-                return mask.bit_length() - 1 if mask else None
+            if not among:
+                return None
             return next(other for other in inside.ordered_targets(number, self.step, readings=2) if rooms >> other & 1)
         passed, above = 0, number
         while mask:
@@ -416,7 +427,7 @@ class World:
         """
         apartment, room = self.apartment, self.room(self.character)
         seen = self._inside_of(1 << room) if room is not None else 0
-        shut = self._inside_of(self.in_state[State.CLOSED] & ~apartment.rooms)
+        shut = self._inside_of(self.in_state[_CLOSED] & ~apartment.rooms)
         worn = self.on.sources(self.character)
         return apartment.rooms | seen & ~shut | self.held() | worn | 1 << self.character
 
@@ -432,4 +443,4 @@ class World:
 
     def states(self, number: int) -> tuple[State, ...]:
         """The states that a node is in."""
-        return tuple(state for state in State if self.in_state[state] >> number & 1)
+        return tuple(state for state in _STATES if self.in_state[state] >> number & 1)

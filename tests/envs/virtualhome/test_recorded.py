@@ -45,7 +45,8 @@ def test_the_benchmarks_programs_replay_identically_and_run_to_their_end_if_repa
         played, lines = Apartment(graph(name), name), program(name)
         assert_replays(played, lines, digests)
         engine.reset(played)
-        if not all([engine.execute(line).success for line in lines]):
+        successes = [engine.execute(line).success for line in lines]
+        if not all(successes):
             stopped.append(tasks()[int(name.split("/")[1])]["id"])
     assert stopped == ["624_1", "688_1"]
 
