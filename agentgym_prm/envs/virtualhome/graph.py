@@ -238,7 +238,7 @@ class Apartment:
         return self._start_targets.get((relation, number), ())
 
     def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
-        """The same as numbers, in the order in which the original enumerates them while none was added."""
+        """The same as numbers, in the order in which the original enumerates them until they change."""
         order = self._start_orders.get((relation, number))
         if order is None:
             ids = set(iter(self.start_targets(relation, number)))

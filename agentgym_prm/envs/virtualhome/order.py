@@ -10,9 +10,8 @@ shared between copies of a state.
 
 What is replayed is the original whose graph is read (``to_dict``) once after every successful step, as its own
 ``execute`` and the text environments around it do. Not replayed is what checks read in between, and readings after
-refused lines. That can matter for a node that has lost edges of the start and gained others: in about one of 300 random
-scripts another of several comes first, and what differs then is one pair of ``CLOSE`` edges (measured by ``make
-parity-virtualhome``, which counts these scripts).
+refused lines. That can matter for a node that has lost edges of the start and gained others, and is not known to have
+happened: ``make parity-virtualhome`` counts the scripts in which another of several comes first.
 """
 
 from collections.abc import Sequence
@@ -62,7 +61,7 @@ def enumeration(log: Log, start: Sequence[int], cuts: Cuts, step: int, readings:
     """
     targets, removed = _replay(log, start, cuts, step)
     if targets is None:
-        return [target for target in set(iter(start)) if target not in removed]
+        targets, readings = set(), 1  # such a set is made anew by each reading
     for _ in range(readings):
         _read(targets, start, removed)
     return list(targets)

@@ -84,8 +84,8 @@ class Edges:
         if not mask & (mask - 1):
             return bits(mask)
         apartment, log = self._apartment, self._logs.get(number)
-        if log is None:
-            return (other for other in apartment.start_order(self._relation, number) if mask >> other & 1)
+        if log is None and mask == apartment.targets[self._relation][number]:
+            return iter(apartment.start_order(self._relation, number))
         start = self._start_ids(number)
         ids = enumeration(log, start, self._cuts(number, start), step, readings)
         return map(apartment.numbers.__getitem__, ids)
