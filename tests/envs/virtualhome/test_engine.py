@@ -304,8 +304,8 @@ def test_an_order_is_that_of_a_set_with_the_same_history():
 
 
 def test_a_set_that_lost_most_of_its_elements_shrinks():
-    # Sixteen ids in a table of 32 places: 193 (at 1) before 240 (at 16). Fourteen go, more than a quarter of the places,
-    # so the table shrinks to 16, where 240 (at 0) comes before 193 (at 1).
+    # Sixteen ids in a table of 32 places: 193 (at 1) before 240 (at 16). Fourteen go, more than a quarter of the
+    # places, so the table shrinks to 16, where 240 (at 0) comes before 193 (at 1).
     start = [175, 165, 164, 163, 211, 240, 213, 214, 239, 195, 209, 193, 186, 181, 168, 169]
     cuts = [(1, target) for target in start if target not in (193, 240)]
     assert enumeration(None, start, [], step=0)[0] == 193
