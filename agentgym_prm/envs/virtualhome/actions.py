@@ -33,6 +33,34 @@ from agentgym_prm.envs.virtualhome.graph import Property, Relation, State, bits
 from agentgym_prm.envs.virtualhome.script import Action
 from agentgym_prm.envs.virtualhome.world import CLOSE, INSIDE, ON, UndefinedStepError, World
 
+# Looking a member up in its class costs more than most checks.
+_SITTABLE: Final = Property.SITTABLE
+_LIEABLE: Final = Property.LIEABLE
+_DRINKABLE: Final = Property.DRINKABLE
+_EATABLE: Final = Property.EATABLE
+_RECIPIENT: Final = Property.RECIPIENT
+_CUTTABLE: Final = Property.CUTTABLE
+_POURABLE: Final = Property.POURABLE
+_CAN_OPEN: Final = Property.CAN_OPEN
+_HAS_SWITCH: Final = Property.HAS_SWITCH
+_READABLE: Final = Property.READABLE
+_LOOKABLE: Final = Property.LOOKABLE
+_CLOTHES: Final = Property.CLOTHES
+_PERSON: Final = Property.PERSON
+_BODY_PART: Final = Property.BODY_PART
+_HAS_PLUG: Final = Property.HAS_PLUG
+_MOVABLE: Final = Property.MOVABLE
+_CLOSED: Final = State.CLOSED
+_OPEN: Final = State.OPEN
+_IS_ON: Final = State.ON
+_OFF: Final = State.OFF
+_SITTING: Final = State.SITTING
+_DIRTY: Final = State.DIRTY
+_CLEAN: Final = State.CLEAN
+_LYING: Final = State.LYING
+_PLUGGED_IN: Final = State.PLUGGED_IN
+_PLUGGED_OUT: Final = State.PLUGGED_OUT
+
 Complaint = tuple[bool, str] | None
 """Whether the step succeeds all the same, and what is said; ``None`` for a success without a word."""
 Execute = Callable[[World, int, int], Complaint]
@@ -139,12 +167,15 @@ def _walk(world: World, number: int, _: int) -> Complaint:
 
 def _go(world: World, number: int, room: int, left: int) -> None:
     apartment, me, held = world.apartment, world.character, world.held()
-    _leave(world, me)
-    world.put_inside(me, room)
+    if room == left and world.inside.targets(me) == 1 << room and not world.inside.sources(me):
+        world.close.detach(me, world.step)  # it stays where it is: out of the room and back in changes nothing
+        world.facing.detach(me, world.step)
+    else:
+        _leave(world, me)
+        world.put_inside(me, room)
     if room != number:
-        near = world.inside.targets(number) & ~apartment.rooms | apartment.having[Property.BODY_PART] | 1 << number
-        for thing in bits(near):
-            world.come_close(me, thing)
+        near = world.inside.targets(number) & ~apartment.rooms | apartment.having[_BODY_PART] | 1 << number
+        world.close.join(me, near, world.step)
     if held:
         for thing in bits(held):
             _leave(world, thing)
@@ -152,10 +183,10 @@ def _go(world: World, number: int, room: int, left: int) -> None:
             world.come_close(me, thing)
             world.put_inside(thing, left)
     near = world.on.targets(number)
-    if _is(world, number, Property.CAN_OPEN):
+    if _is(world, number, _CAN_OPEN):
         near |= world.inside.sources(number)
-    for thing in bits(near):
-        world.come_close(me, thing)
+    if near:
+        world.close.join(me, near, world.step)
 
 
 def _leave(world: World, number: int) -> None:
@@ -167,7 +198,7 @@ def _leave(world: World, number: int) -> None:
 def _find(world: World, number: int, second: int) -> Complaint:
     if world.repaired and not world.is_close(number):
         is_worn = world.on.targets(number) >> world.character & 1
-        stays = is_worn or _is(world, number, Property.BODY_PART) or world.is_resting()
+        stays = is_worn or _is(world, number, _BODY_PART) or world.is_resting()
         if not stays and _walk(world, number, second) is None:
             return None
     if complaint := _not_close(world, number):
@@ -188,30 +219,30 @@ def _turn_to(world: World, number: int, _: int) -> Complaint:
 def _sit(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if world.was_in(State.SITTING):
+    if world.was_in(_SITTING):
         return False, f"{_me(world)} is sitting"
-    complaint = _lacks(world, number, Property.SITTABLE, "is not sittable") or _crowded(world, number, SEATS)
+    complaint = _lacks(world, number, _SITTABLE, "is not sittable") or _crowded(world, number, SEATS)
     if complaint:
         return complaint
     _done(world)
     world.on.add(world.character, number, world.step)
     for faced in bits(world.facing.targets(number)):
         world.facing.add(world.character, faced, world.step)
-    world.take_posture(State.SITTING)
+    world.take_posture(_SITTING)
     return None
 
 
 def _lie(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if world.was_in(State.LYING):
+    if world.was_in(_LYING):
         return False, f"{_me(world)} is lying"
-    complaint = _lacks(world, number, Property.LIEABLE, "is not lieable") or _crowded(world, number, BERTHS)
+    complaint = _lacks(world, number, _LIEABLE, "is not lieable") or _crowded(world, number, BERTHS)
     if complaint:
         return complaint
     _done(world)
     world.on.add(world.character, number, world.step)
-    world.take_posture(State.LYING)
+    world.take_posture(_LYING)
     return None
 
 
@@ -283,7 +314,7 @@ def _unputtable(world: World, number: int, place: int, relation: Relation) -> Co
     complaint = _not_held(world, number) or _not_close(world, place)
     if complaint:
         return complaint
-    if relation is INSIDE and _is(world, place, Property.CAN_OPEN) and not world.has(State.OPEN, place):
+    if relation is INSIDE and _is(world, place, _CAN_OPEN) and not world.has(_OPEN, place):
         return False, f"{_label(world, place)} is not open or is not openable"
     return None
 
@@ -323,9 +354,9 @@ def _put_object_back(world: World, number: int, _: int) -> Complaint:
 
 
 def _pour(world: World, number: int, place: int) -> Complaint:
-    if not (_is(world, number, Property.POURABLE) or _is(world, number, Property.DRINKABLE)):
+    if not (_is(world, number, _POURABLE) or _is(world, number, _DRINKABLE)):
         return False, f"{_label(world, number)} is not pourable or drinkable"
-    if not _is(world, place, Property.RECIPIENT) and _class_name(world, place) not in RECIPIENT_CLASSES:
+    if not _is(world, place, _RECIPIENT) and _class_name(world, place) not in RECIPIENT_CLASSES:
         return False, f"{_label(world, place)} is not recipient"
     complaint = _not_held(world, number) or _not_close(world, place)
     if complaint:
@@ -338,7 +369,7 @@ def _pour(world: World, number: int, place: int) -> Complaint:
 
 
 def _put_on(world: World, number: int, _: int) -> Complaint:
-    complaint = _not_held(world, number) or _lacks(world, number, Property.CLOTHES, "is not clothes")
+    complaint = _not_held(world, number) or _lacks(world, number, _CLOTHES, "is not clothes")
     if complaint:
         return complaint
     _done(world)
@@ -352,7 +383,7 @@ def _put_off(world: World, number: int, _: int) -> Complaint:
         raise UndefinedStepError(f"{_label(world, number)} cannot be put off")
     if not world.on.targets(number) >> world.character & 1:
         return False, f"{_label(world, number)} is not on {_me(world)}"
-    if complaint := _lacks(world, number, Property.CLOTHES, "is not clothes"):
+    if complaint := _lacks(world, number, _CLOTHES, "is not clothes"):
         return complaint
     _done(world)
     world.on.remove(number, world.character, world.step)
@@ -363,13 +394,13 @@ def _put_off(world: World, number: int, _: int) -> Complaint:
 
 
 def _open_or_close(world: World, number: int, opens: bool) -> Complaint:
-    if not _is(world, number, Property.CAN_OPEN) and _class_name(world, number) not in OPENABLE_CLASSES:
+    if not _is(world, number, _CAN_OPEN) and _class_name(world, number) not in OPENABLE_CLASSES:
         return False, f"{_label(world, number)} can not be opened"
-    now, then = (State.CLOSED, State.OPEN) if opens else (State.OPEN, State.CLOSED)
+    now, then = (_CLOSED, _OPEN) if opens else (_OPEN, _CLOSED)
     complaint = _not_close(world, number) or (_no_free_hand(world) if opens else None) or _not_in(world, number, now)
     if complaint:
         return complaint
-    if opens and world.has(State.ON, number):
+    if opens and world.has(_IS_ON, number):
         return False, f"{_label(world, number)} is still on"
     _done(world)
     world.switch(number, now, then)
@@ -386,13 +417,13 @@ def _close(world: World, number: int, _: int) -> Complaint:
 
 def _switch(world: World, number: int, now: State, then: State) -> Complaint:
     complaint = (
-        _lacks(world, number, Property.HAS_SWITCH, "does not have a switch")
+        _lacks(world, number, _HAS_SWITCH, "does not have a switch")
         or _not_close(world, number)
         or _not_in(world, number, now)
     )
     if complaint:
         return complaint
-    if then is State.ON and world.has(State.PLUGGED_OUT, number):
+    if then is _IS_ON and world.has(_PLUGGED_OUT, number):
         return False, f"{_label(world, number)} is unplugged"
     _done(world)
     world.switch(number, now, then)
@@ -400,16 +431,16 @@ def _switch(world: World, number: int, now: State, then: State) -> Complaint:
 
 
 def _switch_on(world: World, number: int, _: int) -> Complaint:
-    return _switch(world, number, State.OFF, State.ON)
+    return _switch(world, number, _OFF, _IS_ON)
 
 
 def _switch_off(world: World, number: int, _: int) -> Complaint:
-    return _switch(world, number, State.ON, State.OFF)
+    return _switch(world, number, _IS_ON, _OFF)
 
 
 def _plug(world: World, number: int, now: State, then: State) -> Complaint:
     complaint = (
-        _lacks(world, number, Property.HAS_PLUG, "does not have a plug")
+        _lacks(world, number, _HAS_PLUG, "does not have a plug")
         or _not_close(world, number)
         or _no_free_hand(world)
         or _not_in(world, number, now)
@@ -418,17 +449,17 @@ def _plug(world: World, number: int, now: State, then: State) -> Complaint:
         return complaint
     _done(world)
     world.switch(number, now, then)
-    if then is State.PLUGGED_OUT and world.has(State.ON, number):
+    if then is _PLUGGED_OUT and world.has(_IS_ON, number):
         return True, f"{_label(world, number)} is still on"
     return None
 
 
 def _plug_in(world: World, number: int, _: int) -> Complaint:
-    return _plug(world, number, State.PLUGGED_OUT, State.PLUGGED_IN)
+    return _plug(world, number, _PLUGGED_OUT, _PLUGGED_IN)
 
 
 def _plug_out(world: World, number: int, _: int) -> Complaint:
-    return _plug(world, number, State.PLUGGED_IN, State.PLUGGED_OUT)
+    return _plug(world, number, _PLUGGED_IN, _PLUGGED_OUT)
 
 
 # --- cleaning ---
@@ -440,7 +471,7 @@ def _wipe(world: World, number: int, _: int) -> Complaint:
     if not world.held():
         return False, f"{_me(world)} does not hold anything in hands"
     _done(world)
-    world.switch(number, State.DIRTY, State.CLEAN)
+    world.switch(number, _DIRTY, _CLEAN)
     return None
 
 
@@ -448,7 +479,7 @@ def _wash(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
     _done(world)
-    world.switch(number, State.DIRTY, State.CLEAN)
+    world.switch(number, _DIRTY, _CLEAN)
     return None
 
 
@@ -456,11 +487,11 @@ def _wash(world: World, number: int, _: int) -> Complaint:
 
 
 def _greet(world: World, number: int, _: int) -> Complaint:
-    return _lacks(world, number, Property.PERSON, "is not person") or _done(world)
+    return _lacks(world, number, _PERSON, "is not person") or _done(world)
 
 
 def _drink(world: World, number: int, _: int) -> Complaint:
-    if not (_is(world, number, Property.DRINKABLE) or _is(world, number, Property.RECIPIENT)):
+    if not (_is(world, number, _DRINKABLE) or _is(world, number, _RECIPIENT)):
         return False, f"{_label(world, number)} is not drinkable or not recipient"
     return _not_held(world, number) or _done(world)
 
@@ -472,7 +503,7 @@ def _look_at(world: World, number: int, _: int) -> Complaint:
 def _watch(world: World, number: int, _: int) -> Complaint:
     # Both rooms are looked up first, and asked for their ids only after the property.
     here, there = world.room(world.character), world.room(number)
-    if complaint := _lacks(world, number, Property.LOOKABLE, "not lookable"):
+    if complaint := _lacks(world, number, _LOOKABLE, "not lookable"):
         return complaint
     if there is None or here is None:
         raise UndefinedStepError(f"{_label(world, number if there is None else world.character)} is in no room")
@@ -489,7 +520,7 @@ def _watch(world: World, number: int, _: int) -> Complaint:
 
 
 def _read(world: World, number: int, _: int) -> Complaint:
-    return _lacks(world, number, Property.READABLE, "is not readable") or _not_held(world, number) or _done(world)
+    return _lacks(world, number, _READABLE, "is not readable") or _not_held(world, number) or _done(world)
 
 
 def _touch(world: World, number: int, _: int) -> Complaint:
@@ -501,7 +532,7 @@ def _type(world: World, number: int, _: int) -> Complaint:
         return complaint
     if _class_name(world, number) == "keyboard":
         return _done(world)
-    return _lacks(world, number, Property.HAS_SWITCH, "does not have switch") or _done(world)
+    return _lacks(world, number, _HAS_SWITCH, "does not have switch") or _done(world)
 
 
 def _push(world: World, number: int, _: int) -> Complaint:
@@ -509,7 +540,7 @@ def _push(world: World, number: int, _: int) -> Complaint:
 
 
 def _move(world: World, number: int, second: int) -> Complaint:
-    if not _is(world, number, Property.MOVABLE) and _class_name(world, number) not in MOVABLE_CLASSES:
+    if not _is(world, number, _MOVABLE) and _class_name(world, number) not in MOVABLE_CLASSES:
         return False, f"{_label(world, number)} is not movable"
     return _push(world, number, second)
 
@@ -520,15 +551,15 @@ def _squeeze(world: World, number: int, _: int) -> Complaint:
         return complaint
     if _class_name(world, number) in SQUEEZABLE_CLASSES:
         return _done(world)
-    return _lacks(world, number, Property.CLOTHES, "is not clothes") or _done(world)
+    return _lacks(world, number, _CLOTHES, "is not clothes") or _done(world)
 
 
 def _cut(world: World, number: int, _: int) -> Complaint:
     complaint = (
         _no_free_hand(world)
         or _not_close(world, number)
-        or _lacks(world, number, Property.EATABLE, "is not eatable")
-        or _lacks(world, number, Property.CUTTABLE, "is not cuttable")
+        or _lacks(world, number, _EATABLE, "is not eatable")
+        or _lacks(world, number, _CUTTABLE, "is not cuttable")
     )
     if complaint:
         return complaint
@@ -540,12 +571,12 @@ def _cut(world: World, number: int, _: int) -> Complaint:
 def _eat(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if _is(world, number, Property.EATABLE):
+    if _is(world, number, _EATABLE):
         return _done(world)
     on_it = world.on.sources(number)
     if not on_it:
         return False, f"{_label(world, number)} is not eatable"
-    if not on_it & world.apartment.having[Property.EATABLE]:
+    if not on_it & world.apartment.having[_EATABLE]:
         return False, f"none of object on {_label(world, number)} is eatable"
     return _done(world)
 

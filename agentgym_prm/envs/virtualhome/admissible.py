@@ -12,6 +12,32 @@ from agentgym_prm.envs.virtualhome.graph import Apartment, Property, State, bits
 from agentgym_prm.envs.virtualhome.script import Action
 from agentgym_prm.envs.virtualhome.world import UndefinedStepError, World
 
+# Looking a member up in its class costs more than most checks.
+_SITTABLE: Final = Property.SITTABLE
+_LIEABLE: Final = Property.LIEABLE
+_DRINKABLE: Final = Property.DRINKABLE
+_EATABLE: Final = Property.EATABLE
+_RECIPIENT: Final = Property.RECIPIENT
+_CUTTABLE: Final = Property.CUTTABLE
+_POURABLE: Final = Property.POURABLE
+_CAN_OPEN: Final = Property.CAN_OPEN
+_HAS_SWITCH: Final = Property.HAS_SWITCH
+_READABLE: Final = Property.READABLE
+_LOOKABLE: Final = Property.LOOKABLE
+_CLOTHES: Final = Property.CLOTHES
+_PERSON: Final = Property.PERSON
+_BODY_PART: Final = Property.BODY_PART
+_HAS_PLUG: Final = Property.HAS_PLUG
+_MOVABLE: Final = Property.MOVABLE
+_CLOSED: Final = State.CLOSED
+_OPEN: Final = State.OPEN
+_IS_ON: Final = State.ON
+_OFF: Final = State.OFF
+_SITTING: Final = State.SITTING
+_LYING: Final = State.LYING
+_PLUGGED_IN: Final = State.PLUGGED_IN
+_PLUGGED_OUT: Final = State.PLUGGED_OUT
+
 _NONE: Final = 0
 
 
@@ -30,17 +56,17 @@ class _Fixed:
 
     def __init__(self, apartment: Apartment) -> None:
         having, of_class = apartment.having, apartment.of_class
-        self.openable = having[Property.CAN_OPEN] | of_class(*actions.OPENABLE_CLASSES)
-        self.movable = having[Property.MOVABLE] | of_class(*actions.MOVABLE_CLASSES)
-        self.squeezable = having[Property.CLOTHES] | of_class(*actions.SQUEEZABLE_CLASSES)
-        self.recipients = having[Property.RECIPIENT] | of_class(*actions.RECIPIENT_CLASSES)
-        self.pourable = having[Property.POURABLE] | having[Property.DRINKABLE]
-        self.drinkable = having[Property.RECIPIENT] | having[Property.DRINKABLE]
-        self.typeable = having[Property.HAS_SWITCH] | of_class("keyboard")
-        self.cuttable = having[Property.CUTTABLE] & having[Property.EATABLE]
+        self.openable = having[_CAN_OPEN] | of_class(*actions.OPENABLE_CLASSES)
+        self.movable = having[_MOVABLE] | of_class(*actions.MOVABLE_CLASSES)
+        self.squeezable = having[_CLOTHES] | of_class(*actions.SQUEEZABLE_CLASSES)
+        self.recipients = having[_RECIPIENT] | of_class(*actions.RECIPIENT_CLASSES)
+        self.pourable = having[_POURABLE] | having[_DRINKABLE]
+        self.drinkable = having[_RECIPIENT] | having[_DRINKABLE]
+        self.typeable = having[_HAS_SWITCH] | of_class("keyboard")
+        self.cuttable = having[_CUTTABLE] & having[_EATABLE]
         self.computers = of_class("computer")
-        self.seats = {n: SEATS.get(apartment.nodes[n].class_name, 1) for n in bits(having[Property.SITTABLE])}
-        self.berths = {n: BERTHS.get(apartment.nodes[n].class_name, 1) for n in bits(having[Property.LIEABLE])}
+        self.seats = {n: SEATS.get(apartment.nodes[n].class_name, 1) for n in bits(having[_SITTABLE])}
+        self.berths = {n: BERTHS.get(apartment.nodes[n].class_name, 1) for n in bits(having[_LIEABLE])}
 
 
 def choices(world: World, *, in_view: bool = False) -> tuple[Choice, ...]:
@@ -93,10 +119,10 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
     yield from _with_hands(world)
     yield from _within_reach(world)
     yield Action.TURNTO, world.apartment.everything, _NONE
-    yield Action.GREET, world.apartment.having[Property.PERSON], _NONE
+    yield Action.GREET, world.apartment.having[_PERSON], _NONE
     yield Action.PUTOBJBACK, sum(1 << number for number in world.grabbed), _NONE
     if world.repaired:
-        yield Action.PUTOFF, world.on.sources(world.character) & world.apartment.having[Property.CLOTHES], _NONE
+        yield Action.PUTOFF, world.on.sources(world.character) & world.apartment.having[_CLOTHES], _NONE
     faced = world.faced()
     yield Action.LOOKAT, faced, _NONE
     yield Action.POINTAT, faced, _NONE
@@ -113,15 +139,15 @@ def _moves(world: World) -> Iterator[tuple[Action, int, int]]:
         walkable = 0
     found = reachable
     if world.repaired:
-        found |= walkable & ~(world.on.sources(world.character) | having[Property.BODY_PART])
+        found |= walkable & ~(world.on.sources(world.character) | having[_BODY_PART])
     yield Action.WALK, walkable, _NONE
     yield Action.RUN, walkable, _NONE
     yield Action.FIND, found, _NONE
     fixed = _fixed(world.apartment)
-    if not world.was_in(State.SITTING):
-        yield Action.SIT, _with_space(world, reachable & having[Property.SITTABLE], fixed.seats), _NONE
-    if not world.was_in(State.LYING):
-        yield Action.LIE, _with_space(world, reachable & having[Property.LIEABLE], fixed.berths), _NONE
+    if not world.was_in(_SITTING):
+        yield Action.SIT, _with_space(world, reachable & having[_SITTABLE], fixed.seats), _NONE
+    if not world.was_in(_LYING):
+        yield Action.LIE, _with_space(world, reachable & having[_LIEABLE], fixed.berths), _NONE
 
 
 def _with_hands(world: World) -> Iterator[tuple[Action, int, int]]:
@@ -130,11 +156,11 @@ def _with_hands(world: World) -> Iterator[tuple[Action, int, int]]:
         return
     having, fixed, reachable = world.apartment.having, _fixed(world.apartment), world.reachable()
     yield Action.PUTBACK, held, reachable
-    yield Action.PUTIN, held, reachable & (~having[Property.CAN_OPEN] | world.in_state[State.OPEN])
+    yield Action.PUTIN, held, reachable & (~having[_CAN_OPEN] | world.in_state[_OPEN])
     yield Action.POUR, held & fixed.pourable, reachable & fixed.recipients
     yield Action.DRINK, held & fixed.drinkable, _NONE
-    yield Action.PUTON, held & having[Property.CLOTHES], _NONE
-    yield Action.READ, held & having[Property.READABLE], _NONE
+    yield Action.PUTON, held & having[_CLOTHES], _NONE
+    yield Action.READ, held & having[_READABLE], _NONE
     yield Action.WIPE, reachable, _NONE
     if _has_room(world):
         yield Action.DROP, held, _NONE
@@ -145,10 +171,10 @@ def _within_reach(world: World) -> Iterator[tuple[Action, int, int]]:
     having, fixed, state = world.apartment.having, _fixed(world.apartment), world.in_state
     reachable = world.reachable()
     accessible = reachable & ~world.shut_in()
-    switches = reachable & having[Property.HAS_SWITCH]
-    yield Action.CLOSE, reachable & fixed.openable & state[State.OPEN], _NONE
-    yield Action.SWITCHOFF, switches & state[State.ON], _NONE
-    yield Action.SWITCHON, switches & state[State.OFF] & ~state[State.PLUGGED_OUT], _NONE
+    switches = reachable & having[_HAS_SWITCH]
+    yield Action.CLOSE, reachable & fixed.openable & state[_OPEN], _NONE
+    yield Action.SWITCHOFF, switches & state[_IS_ON], _NONE
+    yield Action.SWITCHON, switches & state[_OFF] & ~state[_PLUGGED_OUT], _NONE
     yield Action.TOUCH, accessible, _NONE
     yield Action.TYPE, reachable & fixed.typeable, _NONE
     for action in (Action.WASH, Action.RINSE, Action.SCRUB):
@@ -156,13 +182,13 @@ def _within_reach(world: World) -> Iterator[tuple[Action, int, int]]:
     yield Action.EAT, _edible(world, reachable), _NONE
     if world.free_hand() is None:
         return
-    yield Action.OPEN, reachable & fixed.openable & state[State.CLOSED] & ~state[State.ON], _NONE
+    yield Action.OPEN, reachable & fixed.openable & state[_CLOSED] & ~state[_IS_ON], _NONE
     yield Action.PUSH, accessible, _NONE
     yield Action.PULL, accessible & fixed.movable, _NONE
     yield Action.MOVE, accessible & fixed.movable, _NONE
     yield Action.SQUEEZE, reachable & fixed.squeezable, _NONE
-    yield Action.PLUGIN, reachable & having[Property.HAS_PLUG] & state[State.PLUGGED_OUT], _NONE
-    yield Action.PLUGOUT, reachable & having[Property.HAS_PLUG] & state[State.PLUGGED_IN], _NONE
+    yield Action.PLUGIN, reachable & having[_HAS_PLUG] & state[_PLUGGED_OUT], _NONE
+    yield Action.PLUGOUT, reachable & having[_HAS_PLUG] & state[_PLUGGED_IN], _NONE
     if world.held() & world.apartment.knives:
         yield Action.CUT, reachable & fixed.cuttable, _NONE
     if _has_room(world):
@@ -179,7 +205,7 @@ def _with_space(world: World, candidates: int, places: dict[int, int]) -> int:
 
 
 def _edible(world: World, reachable: int) -> int:
-    eatable = world.apartment.having[Property.EATABLE]
+    eatable = world.apartment.having[_EATABLE]
     edible = reachable & eatable
     for number in bits(eatable):
         edible |= world.on.targets(number) & reachable
@@ -191,7 +217,7 @@ def _watchable(world: World, faced: int) -> int:
     if world.is_resting():
         faced &= _fixed(apartment).computers | world.facing.targets(world.character)
     here = _room(world, world.character)
-    for number in bits(faced & apartment.having[Property.LOOKABLE]):
+    for number in bits(faced & apartment.having[_LOOKABLE]):
         if here is not None and _room(world, number) == here:
             watchable |= 1 << number
     return watchable

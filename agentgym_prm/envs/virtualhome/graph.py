@@ -22,7 +22,7 @@ from agentgym_prm.errors import GameFormatError
 
 CHARACTER: Final = "character"
 ROOM_CATEGORY: Final = "Rooms"
-_REMEMBERED: Final = 20_000
+_REMEMBERED: Final = 4_000
 _Name = TypeVar("_Name", bound=IntEnum)
 Edge = tuple[int, "Relation", int]
 """From id, relation, to id."""
@@ -168,6 +168,7 @@ class Apartment:
         self.characters = tuple(self.numbers[node.id] for node in by_id if node.class_name == CHARACTER)
         self._read_edges(graph)
         self._check_positions()
+        self._start_orders: dict[tuple[Relation, int], tuple[int, ...]] = {}
         self.parsed: dict[Any, Any] = {}
         self.rendered: dict[tuple[Any, ...], Any] = {}
 
@@ -236,6 +237,14 @@ class Apartment:
         """Ids that a node stands in a relation to at the start, in the order of the file's edges."""
         return self._start_targets.get((relation, number), ())
 
+    def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
+        """The same as numbers, in the order in which the original enumerates them until they change."""
+        order = self._start_orders.get((relation, number))
+        if order is None:
+            ids = set(iter(self.start_targets(relation, number)))
+            order = self._start_orders[relation, number] = tuple(self.numbers[node_id] for node_id in ids)
+        return order
+
     def as_json(self) -> dict[str, Any]:
         """The graph in its JSON form, as read."""
         edges = [
@@ -259,20 +268,20 @@ class Apartment:
             raise GameFormatError(f"{self.where}: two nodes have the id {repeated.id}, one is {repeated}")
 
     def _read_edges(self, graph: Mapping[str, Any]) -> None:
-        count = len(self.nodes)
+        count, numbers = len(self.nodes), self.numbers
         targets = [[0] * count for _ in Relation]
         sources = [[0] * count for _ in Relation]
         ordered: dict[tuple[Relation, int], list[int]] = {}
         for from_id, relation, to_id in _read_edge_list(graph, self.where):
-            for end in (from_id, to_id):
-                if end not in self.numbers:
-                    raise GameFormatError(
-                        f"{self.where}: the edge {from_id} {relation.name} {to_id} leads to a node that does not "
-                        f"exist, {end}"
-                    )
-            start, stop = self.numbers[from_id], self.numbers[to_id]
-            if not targets[relation][start] >> stop & 1:
-                targets[relation][start] |= 1 << stop
+            start, stop = numbers.get(from_id), numbers.get(to_id)
+            if start is None or stop is None:
+                raise GameFormatError(
+                    f"{self.where}: the edge {from_id} {relation.name} {to_id} leads to a node that does not exist, "
+                    f"{from_id if start is None else to_id}"
+                )
+            mask = targets[relation][start]
+            if not mask >> stop & 1:
+                targets[relation][start] = mask | 1 << stop
                 sources[relation][stop] |= 1 << start
                 ordered.setdefault((relation, start), []).append(to_id)
         self.targets = tuple(map(tuple, targets))
@@ -346,14 +355,19 @@ def _read_nodes(graph: Mapping[str, Any], where: str) -> Iterator[Node]:
 
 
 def _read_edge_list(graph: Mapping[str, Any], where: str) -> Iterator[Edge]:
+    relations: dict[Any, Relation] = dict(Relation.__members__)
     for position, entry in enumerate(_list_of(graph, "edges", where)):
-        what = f"{where}: edge {position}"
-        if not isinstance(entry, Mapping):
-            raise GameFormatError(f"{what} must be an object, got {entry!r}")
-        ends = entry.get("from_id"), entry.get("to_id")
-        if not all(type(end) is int for end in ends):
-            raise GameFormatError(f"{what} needs whole numbers as from_id and to_id, got {ends[0]!r} and {ends[1]!r}")
-        yield ends[0], _named(Relation, entry.get("relation_type"), "relation", what), ends[1]  # type: ignore[misc]
+        if not isinstance(entry, dict):
+            raise GameFormatError(f"{where}: edge {position} must be an object, got {entry!r}")
+        start, name, stop = entry.get("from_id"), entry.get("relation_type"), entry.get("to_id")
+        if type(start) is not int or type(stop) is not int:
+            raise GameFormatError(
+                f"{where}: edge {position} needs whole numbers as from_id and to_id, got {start!r} and {stop!r}"
+            )
+        relation = relations.get(name) if isinstance(name, str) else None
+        if relation is None:
+            relation = _named(Relation, name, "relation", f"{where}: edge {position}")
+        yield start, relation, stop
 
 
 def _list_of(entry: Mapping[str, Any], key: str, what: str) -> list[Any]:

@@ -10,8 +10,14 @@ from typing import Final
 from agentgym_prm.envs.virtualhome.graph import Apartment, Relation, State, bits
 from agentgym_prm.envs.virtualhome.order import LONGEST_LOG, Log, enumeration, shortened
 
-ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _SITTING = Relation
-_POSTURES: Final = (State.SITTING, State.LYING)
+ON, INSIDE, BETWEEN, CLOSE, FACING, HOLDS_RH, HOLDS_LH, _ = Relation
+# Looking a member up in its class costs more than most checks.
+_CLOSED: Final = State.CLOSED
+_SITTING: Final = State.SITTING
+_LYING: Final = State.LYING
+
+_POSTURES: Final = (_SITTING, _LYING)
+_STATES: Final = tuple(State)
 
 
 class UndefinedStepError(Exception):
@@ -77,9 +83,12 @@ class Edges:
         mask = self.targets(number)
         if not mask & (mask - 1):
             return bits(mask)
-        start, log = self._start_ids(number), self._logs.get(number)
+        apartment, log = self._apartment, self._logs.get(number)
+        if log is None and mask == apartment.targets[self._relation][number]:
+            return iter(apartment.start_order(self._relation, number))
+        start = self._start_ids(number)
         ids = enumeration(log, start, self._cuts(number, start), step, readings)
-        return map(self._apartment.numbers.__getitem__, ids)
+        return map(apartment.numbers.__getitem__, ids)
 
     def add(self, start: int, stop: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
@@ -90,6 +99,29 @@ class Edges:
         self._sources[stop] = self._sources.get(stop, 0) | 1 << start
         if start in self._ordered:
             self._note(start, stop, step, True)
+
+    def join(self, number: int, others: int, step: int) -> None:
+        """Add the edges between a node and a mask of others, both ways, at a step, where they are not there."""
+        new_to, new_from = others & ~self.targets(number), others & ~self.sources(number)
+        new = new_to | new_from
+        if not new:
+            return
+        targets, sources, ordered, bit = self._targets, self._sources, self._ordered, 1 << number
+        targets[number] = targets.get(number, 0) | new_to
+        sources[number] = sources.get(number, 0) | new_from
+        notes = number in ordered
+        while new:
+            rest = new & (new - 1)
+            low = new ^ rest
+            new, other = rest, low.bit_length() - 1
+            if new_to & low:
+                sources[other] = sources.get(other, 0) | bit
+                if notes:
+                    self._note(number, other, step, True)
+            if new_from & low:
+                targets[other] = targets.get(other, 0) | bit
+                if other in ordered:
+                    self._note(other, number, step, True)
 
     def remove(self, start: int, stop: int, step: int) -> None:
         """Take an edge away, at a step, if it is there."""
@@ -112,27 +144,33 @@ class Edges:
             self._uncut &= ~(1 << number)
         targets = self._targets.pop(number, 0)
         if targets:
-            bit, notes = 1 << number, number in self._ordered
-            for other in bits(targets):
-                self._sources[other] ^= bit
+            bit, notes, masks = 1 << number, number in self._ordered, self._sources
+            while targets:
+                rest = targets & (targets - 1)
+                other, targets = (targets ^ rest).bit_length() - 1, rest
+                masks[other] ^= bit
                 if notes:
                     self._note(number, other, step, False)
         sources = self._sources.pop(number, 0)
         if sources:
-            bit = 1 << number
-            for other in bits(sources):
-                self._targets[other] ^= bit
-                if other in self._ordered:
+            bit, ordered, masks = 1 << number, self._ordered, self._targets
+            while sources:
+                rest = sources & (sources - 1)
+                other, sources = (sources ^ rest).bit_length() - 1, rest
+                masks[other] ^= bit
+                if other in ordered:
                     self._note(other, number, step, False)
 
     def _note(self, number: int, other: int, step: int, added: bool) -> None:
-        log = self._logs.get(number)
-        length = 0 if log is None else log[1]
-        if length >= LONGEST_LOG:
+        logs, target = self._logs, self._apartment.id_of[other]
+        log = logs.get(number)
+        if log is None:
+            logs[number] = (None, 1, step, target, added)
+            return
+        if log[1] >= LONGEST_LOG:
             start = self._start_ids(number)
             log = shortened(log, start, self._cuts(number, start), step)
-            length = 0 if log is None else log[1]
-        self._logs[number] = (log, length + 1, step, self._apartment.id_of[other], added)
+        logs[number] = (log, log[1] + 1, step, target, added)
 
     def _start_ids(self, number: int) -> tuple[int, ...]:
         return self._apartment.start_targets(self._relation, number)
@@ -205,8 +243,7 @@ class World:
 
     def come_close(self, number: int, other: int) -> None:
         """Let two nodes be close to each other."""
-        self.close.add(number, other, self.step)
-        self.close.add(other, number, self.step)
+        self.close.join(number, 1 << other, self.step)
 
     def put_inside(self, number: int, place: int) -> None:
         """Let a node be inside another, too."""
@@ -239,9 +276,12 @@ class World:
         """Let the character sit, lie or (``None``) stand; its other states become those of the start (see below)."""
         bit = 1 << self.character
         before = self.in_state if self.repaired else self.apartment.in_state
-        for state in State:
-            enters = state is posture if state in _POSTURES else before[state] & bit
-            self.in_state[state] = self.in_state[state] & ~bit | (bit if enters else 0)
+        for state in _STATES:
+            self.in_state[state] = self.in_state[state] & ~bit | before[state] & bit
+        for state in _POSTURES:
+            self.in_state[state] &= ~bit
+        if posture is not None:
+            self.in_state[posture] |= bit
 
     # --- questions ---
 
@@ -260,7 +300,7 @@ class World:
     def is_resting(self) -> bool:
         """Whether the character sits or lies, in the sense of ``was_in``."""
         in_state = self.in_state if self.repaired else self.apartment.in_state
-        return bool((in_state[State.SITTING] | in_state[State.LYING]) >> self.character & 1)
+        return bool((in_state[_SITTING] | in_state[_LYING]) >> self.character & 1)
 
     def held(self) -> int:
         """Mask of what the character holds."""
@@ -299,12 +339,12 @@ class World:
 
     def is_shut_in(self, number: int) -> bool:
         """Whether the node is directly inside something closed that is no room."""
-        return bool(self.inside.targets(number) & self.in_state[State.CLOSED] & ~self.apartment.rooms)
+        return bool(self.inside.targets(number) & self.in_state[_CLOSED] & ~self.apartment.rooms)
 
     def shut_in(self) -> int:
         """Mask of the nodes for which ``is_shut_in`` holds."""
         mask = 0
-        for number in bits(self.in_state[State.CLOSED] & ~self.apartment.rooms):
+        for number in bits(self.in_state[_CLOSED] & ~self.apartment.rooms):
             mask |= self.inside.sources(number)
         return mask
 
@@ -321,10 +361,12 @@ class World:
         if rooms >> number & 1:
             return number
         mask = inside.targets(number)
+        among = mask & rooms
+        if among and not among & (among - 1):
+            return among.bit_length() - 1
         if mask & (mask - 1):
-            mask &= rooms
-            if not mask & (mask - 1):
-                return mask.bit_length() - 1 if mask else None
+            if not among:
+                return None
             return next(other for other in inside.ordered_targets(number, self.step, readings=2) if rooms >> other & 1)
         passed, above = 0, number
         while mask:
@@ -385,7 +427,7 @@ class World:
         """
         apartment, room = self.apartment, self.room(self.character)
         seen = self._inside_of(1 << room) if room is not None else 0
-        shut = self._inside_of(self.in_state[State.CLOSED] & ~apartment.rooms)
+        shut = self._inside_of(self.in_state[_CLOSED] & ~apartment.rooms)
         worn = self.on.sources(self.character)
         return apartment.rooms | seen & ~shut | self.held() | worn | 1 << self.character
 
@@ -401,4 +443,4 @@ class World:
 
     def states(self, number: int) -> tuple[State, ...]:
         """The states that a node is in."""
-        return tuple(state for state in State if self.in_state[state] >> number & 1)
+        return tuple(state for state in _STATES if self.in_state[state] >> number & 1)

@@ -253,6 +253,7 @@ def test_what_is_held_comes_along_but_is_noted_in_the_room_that_was_left():
     assert APPLE in engine.near
     play(f"drop {APPLE}", engine)
     assert engine.targets(APPLE, Relation.INSIDE) == (KITCHEN, BEDROOM)
+    assert engine.room_of(APPLE) == KITCHEN  # of two rooms the first in a set of ids: 1 before 2
 
 
 def test_what_is_inside_something_held_stays_behind_when_walking():
@@ -356,6 +357,10 @@ def test_what_is_worn_counts_as_grabbed_for_ever():
     assert engine.execute(line("GRAB", COAT)).message == said
 
 
+def test_what_was_dropped_or_put_can_be_grabbed_again():
+    play(f"walk {APPLE}, grab {APPLE}, drop {APPLE}, grab {APPLE}, putback {APPLE} {TABLE}, grab {APPLE}")
+
+
 def test_pouring_puts_a_thing_inside_and_only_water_leaves_the_hand():
     engine = play(f"walk {WATER}, grab {WATER}, walk {MUG}, pour {WATER} {MUG}")
     assert (engine.held, engine.targets(WATER, Relation.INSIDE)) == ((), (KITCHEN, MUG))
@@ -409,6 +414,8 @@ def test_close_reaches_one_step_further():
     assert APPLE in engine.reachable
     assert BREAD not in engine.reachable
     assert not engine.execute(line("TOUCH", BREAD)).success
+    # What lies on something near counts as close even without an edge that says so.
+    assert play(f"walk {TABLE}, touch {TOWEL}", edges=((TOWEL, "ON", TABLE),))
 
 
 # --- repaired ---
