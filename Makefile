@@ -7,8 +7,9 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks parity-webshop record-webshop parity-virtualhome record-virtualhome \
-	bench bench-best-of-n bench-algorithms bench-alfworld bench-trl bench-virtualhome clean
+.PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser \
+	parity-virtualhome record-virtualhome bench bench-best-of-n bench-algorithms bench-alfworld bench-trl \
+	bench-virtualhome clean
 
 setup: $(VENV)/.installed
 
@@ -66,6 +67,10 @@ record-virtualhome: setup  ## record anew what the original does, which `make te
 bench-virtualhome: setup  ## VirtualHome's engine and programs, beside the original if $$VIRTUALHOME_HOME names it
 	$(BIN)/python -m benchmarks.virtualhome_engine
 	$(BIN)/python -m benchmarks.virtualhome_programs
+
+check-browser: setup  ## the shop's pages in a real browser (needs Chromium, on the PATH or named by $$CHROMIUM)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	$(BIN)/python -m pytest -q -m live tests/live/test_shop_browser.py
 
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py

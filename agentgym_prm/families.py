@@ -35,6 +35,11 @@ class Family:
         make_text_expert: Makes that agent; ``None`` if there is none.
         privileged: Experts of the environment that know the full state.
         prompt: What a tiny model is shown.
+        chat_prompt: What a pretrained chat model is shown.
+        demonstrations: How many games a tiny model imitates to win some, and not most, of those it never saw.
+        rollouts: How many it then plays, at most what is left of the training split.
+        gamma: Discount per step of a reward model's targets. Episodes of a few steps, most of which an expert can take
+            back, need a smaller one, or wasting steps costs less than a reward model's errors.
     """
 
     settings: tuple[str, ...] = ()
@@ -43,6 +48,10 @@ class Family:
     make_text_expert: Callable[[], Agent] | None = None
     privileged: tuple[str, ...] = ()
     prompt: str = "bare"
+    chat_prompt: str = "reason_action"
+    demonstrations: int = 100
+    rollouts: int = 1500
+    gamma: float = 0.95
 
 
 _FAMILIES: Final = {
@@ -68,6 +77,10 @@ _FAMILIES: Final = {
         make_text_expert=ShopperAgent,
         privileged=("oracle",),
         prompt="shop",
+        chat_prompt="shopping_reason_action",
+        demonstrations=200,
+        rollouts=800,
+        gamma=0.8,
     ),
     TOY: Family(),
 }

@@ -147,18 +147,30 @@ class PipelineConfig:
         """
         family, games = family_of(env), GamesConfig.of(env)
         development = DevelopmentConfig(split=family.splits.development)
-        demonstrations = DemonstrationsConfig(expert=family.text_expert)
+        demonstrations = DemonstrationsConfig(games=family.demonstrations, expert=family.text_expert)
+        rollout, targets = (
+            RolloutConfig(games=family.rollouts),
+            TargetsConfig(gamma=family.gamma, completer="expert" if family.make_text_expert else "policy"),
+        )
         if model == TINY:
-            policy = PolicyConfig(prompt=family.prompt)
-            return cls(games=games, development=development, demonstrations=demonstrations, policy=policy)
+            return cls(
+                games=games,
+                policy=PolicyConfig(prompt=family.prompt),
+                demonstrations=demonstrations,
+                rollout=rollout,
+                targets=targets,
+                development=development,
+            )
         precision = "bfloat16" if torch.cuda.is_available() else "float32"
         return cls(
             # Weights in float32: in bfloat16 steps of these sizes are mostly rounded away.
             model=ModelConfig(model=model, dtype="float32"),
             games=games,
-            development=development,
             demonstrations=demonstrations,
-            policy=PolicyConfig(prompt="reason_action", mode="generate"),
+            rollout=rollout,
+            targets=targets,
+            development=development,
+            policy=PolicyConfig(prompt=family.chat_prompt, mode="generate"),
             sft=SFTConfig(precision=precision),
             head="scalar",
             prm=PRMConfig(contrast=1.0, batch_size=16, precision=precision),
@@ -413,5 +425,6 @@ def _table(reports: Mapping[str, EvalReport], judged: Sequence[Gate]) -> str:
         row = report.overall
         interval = f"[{row.success_low:.1%}, {row.success_high:.1%}]"
         gain = "" if name == "sft" else points(versus(reports, name))
-        lines.append(f"{name:<24}{row.success:>9.1%}  {interval:<18}{gain:<28}{row.mean_score:>6.2f}{row.mean_steps:>6.1f}")
+        rates = f"{row.success:>9.1%}  {interval:<18}{gain:<28}"
+        lines.append(f"{name:<24}{rates}{row.mean_score:>6.2f}{row.mean_steps:>6.1f}")
     return "\n".join([*lines, "", *(f"{gate.claim}: {gate}" for gate in judged)])

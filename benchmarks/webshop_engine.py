@@ -120,14 +120,14 @@ def start_native(file: Path) -> dict[str, float]:
     taken["MB when all were read"] = resident_mb() - before
     index = WordIndex(catalogue_of(map(catalogue.product, range(1000)), "the first thousand"))
     shop = Shop(catalogue, Table(index), RuleNouns())
+    unused = resident_mb()
     sessions = recorded_sessions(shop, ENVIRONMENTS)
-    one = resident_mb()
     engines = [Engine(shop) for _ in range(ENVIRONMENTS)]
     for engine, (goal, session, actions) in zip(engines, sessions, strict=True):
         engine.reset(goal, session)
         for action in actions[:-1]:
             engine.step(action)
-    return {**taken, f"MB more for {ENVIRONMENTS} environments": resident_mb() - one}
+    return {**taken, f"MB more for {ENVIRONMENTS} sessions at once": resident_mb() - unused}
 
 
 def write_products(file: Path, count: int) -> None:
@@ -144,7 +144,7 @@ def write_products(file: Path, count: int) -> None:
 
 def started(kind: str, file: Path, cache: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--start", kind, "--file", str(file)]
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "AGENTGYM_PRM_TEST_DATA": str(DATA.parent)}
+    environment = os.environ | {"AGENTGYM_PRM_CACHE": str(cache), "AGENTGYM_PRM_TEST_DATA": str(DATA.parent)}
     result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return dict(json.loads(result.stdout))
 

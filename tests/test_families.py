@@ -12,7 +12,7 @@ from agentgym_prm.rollout import collect
 def test_what_is_said_of_an_environment_is_true(env_id):
     """Its settings are arguments, its splits exist, its experts play, its prompt is there."""
     family = family_of(env_id)
-    assert family.prompt in PROMPTS
+    assert {family.prompt, family.chat_prompt} <= {*PROMPTS}
     if not family.settings:
         return
     small = {"difficulty": "small", "max_episode_steps": 6}
@@ -42,3 +42,16 @@ def test_arguments_are_json_or_text():
 def test_arguments_without_a_name_are_refused(wrong):
     with pytest.raises(UsageError, match="NAME=VALUE"):
         parse_arguments([wrong])
+
+
+def test_the_defaults_of_a_run_follow_the_environment():
+    pytest.importorskip("torch")
+    from agentgym_prm.pipeline import PipelineConfig
+
+    assert PipelineConfig.of("tiny") == PipelineConfig()
+    for env_id in ENV_IDS:
+        family, config = family_of(env_id), PipelineConfig.of("tiny", env_id)
+        splits = (config.games.train_split, config.development.split, config.games.eval_split)
+        assert splits == (family.splits.train, family.splits.development, family.splits.test)
+        assert (config.policy.prompt, config.demonstrations.expert) == (family.prompt, family.text_expert)
+        assert PipelineConfig.of("somebody/model", env_id).policy.prompt == family.chat_prompt

@@ -24,6 +24,8 @@ HEAVY = (
     "polars",
     "sklearn",
     "scipy",
+    "pyserini",
+    "jnius",
 )
 
 
@@ -64,6 +66,8 @@ def test_public_names_are_sorted_and_pinned():
 def test_layers_import_only_downwards():
     """One way only: types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos.
 
+    ``search`` knows nothing of the package but its errors; environments may import it.
+
     Above these: families ← stages ← pipeline ← training_cli ← cli.
 
     Agents and rewards are one layer. Agents know of ``rewards.core`` alone, which knows no agent. A report knows only
@@ -76,6 +80,7 @@ def test_layers_import_only_downwards():
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
         "draws.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
         "folding.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
+        "search": ("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", *late),
         "transcript.py": ("models", "envs", "agents", "rewards", *late),
         "models.py": ("envs", "agents", "rewards", *late),
         "envs": ("transcript", "models", "agents", "rewards", *late),
@@ -102,6 +107,11 @@ def test_layers_import_only_downwards():
             text = path.read_text()
             for name in names:
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
+
+
+def test_importing_the_search_loads_no_heavy_library():
+    loaded = run("import sys, agentgym_prm.search; print(*sys.modules)").split()
+    assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Agents that need no model: random, replayed, expert, and a person at the keyboard."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentgym_prm.agents.core import Agent
@@ -121,20 +122,27 @@ class ShopperAgent(Agent):
     """Plays WebShop from its texts alone: instruction, observations and admissible commands of the history.
 
     It reads the observation modes ``text_rich`` and ``text``. After the purchase it has no answer: an empty command.
+
+    Args:
+        steps: How many commands it thinks an episode has; with fewer it looks at fewer products.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 15) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         self.name = "shopper"
-        self._shoppers = HistoryFold(_shopping)
+        self._shoppers = HistoryFold(partial(_shopping, steps))
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         return [[Action(self._shoppers.of(history).choose())] * n for history in histories]
 
 
-def _shopping(task: str, observation: str, admissible: Sequence[str]) -> "Shopper":
+def _shopping(steps: int, task: str, observation: str, admissible: Sequence[str]) -> "Shopper":
     from agentgym_prm.envs.webshop.experts import Shopper
 
-    return Shopper.begin(task, observation, admissible)
+    shopper = Shopper.begin(task, observation, admissible)
+    shopper.steps = steps
+    return shopper
 
 
 class HomekeeperAgent(Agent):

@@ -6,7 +6,7 @@ does that for every environment with a native engine, ``GameReplay`` for ALFWorl
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -183,7 +183,7 @@ class Chooser(Protocol):
         """A command; ``""`` where there is none."""
 
 
-class ExpertScorer:
+class ExpertScorer(Generic[_C]):
     """Q of an expert that knows the full state: the discounted outcome when it plays on after the action.
 
     Args:

@@ -13,6 +13,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -25,14 +26,19 @@ from agentgym_prm.search.postings import Postings
 
 _WORTH_RANKING: Final = 0.5
 """Documents met so far are ranked, to see whether they suffice, before a list that has this many times as many."""
+_WORTH_COUNTING: Final = 2
+"""Once they suffice, a list that has this many times as many is not gone through: they are looked up in it."""
 
 
 class _Term(NamedTuple):
-    weight: np.float32
-    start: int
-    end: int
+    documents: np.ndarray
+    """Those that hold it, ascending, shape ``(postings,)``."""
+    codes: np.ndarray
+    """How much of it they hold, shape ``(postings,)``."""
+    parts: np.ndarray
+    """What it adds to a score, by code, shape ``(codes,)``, ascending."""
     bound: float
-    """No document gets more from this term."""
+    """The most that it adds to any."""
 
 
 class BM25Index:
@@ -45,13 +51,12 @@ class BM25Index:
 
     def __init__(self, postings: Postings) -> None:
         self._postings = postings
-        self._starts = postings.arrays["starts"]
         self._documents = postings.arrays["documents"]
         self._codes = postings.arrays["codes"]
         self._saturations = postings.arrays["saturations"]
-        self._best_codes = postings.arrays["best_codes"]
         self._ranks = postings.arrays["ranks"]
         self._local = threading.local()
+        self._find = lru_cache(maxsize=1 << 16)(self._look_up)
 
     @classmethod
     def build(
@@ -118,84 +123,128 @@ class BM25Index:
     def _best(self, query: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         if k < 1:
             raise ValueError(f"k must be positive, got {k}")
-        terms = self._terms(query)
-        documents, scores = self._candidates(terms, k)
+        documents, scores = self._candidates(self._terms(query), k)
         rounded = scores.astype(np.float32)
         if len(documents) > k:
-            kept = rounded >= np.partition(rounded, -k)[-k]  # with all that tie for the last place
+            kept = rounded >= _kth(rounded, k)  # with all that tie for the last place
             documents, rounded = documents[kept], rounded[kept]
         order = np.lexsort((self._ranks[documents] if len(self._ranks) else documents, -rounded))[:k]
         return documents[order], rounded[order]
 
     def _terms(self, query: str) -> list[_Term]:
-        """The query's terms that occur in documents; that which can add most first."""
+        """The query's terms that documents hold; that which can add most first."""
         terms = []
         for word, repeats in Counter(analyze(query)).items():
-            number = self._postings.find(word)
-            if number is not None:
-                start, end = self._starts[number : number + 2].tolist()
-                rarity = (self._postings.filled - (end - start) + 0.5) / (end - start + 0.5)
-                weight = np.float32(repeats) * np.float32(math.log(1 + rarity))
-                best = self._saturations[self._best_codes[number]]
-                terms.append(_Term(weight, start, end, float(weight - weight / best)))
-        return sorted(terms, key=lambda term: (-term.bound, term.start))
+            idf, start, end, best_code = self._find(word)
+            if start < end:
+                weight = np.float32(repeats) * idf
+                parts = weight - weight / self._saturations
+                terms.append(_Term(self._documents[start:end], self._codes[start:end], parts, float(parts[best_code])))
+        return sorted(terms, key=lambda term: (-term.bound, len(term.documents)))
 
-    def _parts(self, term: _Term, places: slice | np.ndarray) -> np.ndarray:
-        """What a term adds to the scores of the documents at ``places`` among its postings."""
-        saturations = self._saturations[self._codes[term.start : term.end][places]]
-        parts: np.ndarray = term.weight - term.weight / saturations
-        return parts
+    def _look_up(self, word: str) -> tuple[np.float32, int, int, int]:
+        """Of a term: its idf, where its postings start and end, its greatest code."""
+        number = self._postings.find(word)
+        if number is None:
+            return np.float32(0), 0, 0, 0
+        start, end = self._postings.arrays["starts"][number : number + 2].tolist()
+        idf = math.log(1 + (self._postings.filled - (end - start) + 0.5) / (end - start + 0.5))
+        return np.float32(idf), start, end, int(self._postings.arrays["best_codes"][number])
 
     def _candidates(self, terms: list[_Term], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Documents among which are the ``k`` best and all that tie with the last of them; and their scores."""
-        scores = self._scores_of_all()
-        left = [sum(term.bound for term in terms[taken:]) for taken in range(len(terms) + 1)]
-        met: list[np.ndarray] = []
-        count = taken = 0
-        least = -np.inf
-        try:
-            for taken, term in enumerate(terms):
-                if count >= k and term.end - term.start > count * _WORTH_RANKING:
-                    least = _kth(scores[np.concatenate(met)], k)
-                if np.float32(left[taken]) < least:
-                    break
-                holding = self._documents[term.start : term.end]
-                before = scores[holding]
-                met.append(holding[before == 0] if met else holding)
-                scores[holding] = before + self._parts(term, slice(None))
-                count += len(met[-1])
-            else:
-                taken = len(terms)
-            documents = np.concatenate(met) if met else np.zeros(0, np.uint32)
-            found = scores[documents]
-        finally:
-            for holding in met:
-                scores[holding] = 0
-        return self._looked_up(terms[taken:], left[taken:], k, least, documents, found)
+        """Documents among which are the ``k`` best and all that tie with the last of them; and their scores.
 
-    def _looked_up(
-        self, terms: list[_Term], left: list[float], k: int, least: float, documents: np.ndarray, found: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The documents that can still be among the best once all ``terms`` are added to what was ``found``."""
-        if terms:
+        A document that is left out, or whose score lacks a part, is none of these.
+        """
+        left = [sum(term.bound for term in terms[place:]) for place in range(len(terms) + 1)]
+        documents, scores, counted, least = self._counted(terms, left, k)
+        if counted < len(terms):
             order = np.argsort(documents)
-            documents, found = documents[order], found[order]
-        for term, more in zip(terms, left, strict=False):
-            hopeful = (found + more).astype(np.float32) >= least
-            documents, found = documents[hopeful], found[hopeful]
-            holding = self._documents[term.start : term.end]
-            places = np.minimum(np.searchsorted(holding, documents), len(holding) - 1)
-            held = holding[places] == documents
-            found[held] += self._parts(term, places[held])
-            least = max(least, _kth(found, k))
-        return documents, found
+            documents, scores = documents[order].astype(self._documents.dtype), scores[order]
+        for place in range(counted, len(terms)):
+            _add_parts(terms[place], documents, scores)
+            least = max(least, _kth(scores, k))
+            kept = (scores + left[place + 1]).astype(np.float32) >= least
+            documents, scores = documents[kept], scores[kept]
+        return documents, scores
 
-    def _scores_of_all(self) -> np.ndarray:
-        """Zeros, one for each document, that belong to this thread; whoever changes them puts zeros back."""
-        scores: np.ndarray | None = getattr(self._local, "scores", None)
-        if scores is None:
-            scores = self._local.scores = np.zeros(len(self))
-        return scores
+    def _counted(self, terms: list[_Term], left: list[float], k: int) -> tuple[np.ndarray, np.ndarray, int, float]:
+        """Go through the postings of terms until those that are left can bring no other document among the best.
+
+        Args:
+            terms: Of the query.
+            left: What the terms from each one on can add.
+            k: How many are wanted.
+
+        Returns:
+            Documents, what they have of the terms counted, how many terms these are, a bound on the ``k``-th best.
+        """
+        totals = self._totals()
+        met = [np.zeros(0, np.intp)]
+        changed: list[np.ndarray] = []
+        number = counted = 0
+        least = -math.inf
+        try:
+            for term in terms:
+                if number >= k and len(term.documents) > number * _WORTH_RANKING:
+                    documents = np.concatenate(met)
+                    known = totals.take(documents)
+                    if least == -math.inf:
+                        least = _foreseen(terms[counted:], documents, known, k)
+                    least = max(least, _kth(known, k))
+                    met = [documents[(known + left[counted]).astype(np.float32) >= least]]
+                    number = len(met[0])
+                    if np.float32(left[counted]) < least and number * _WORTH_COUNTING < len(term.documents):
+                        break
+                where = term.documents.astype(np.intp)
+                changed.append(where)
+                before = totals.take(where)
+                totals[where] = before + term.parts.take(term.codes)
+                counted += 1
+                lowest = _lowest_code(term, left[counted], least)
+                if lowest < len(term.parts):
+                    new = before == 0
+                    if lowest:
+                        new &= term.codes >= lowest
+                    met.append(where.compress(new))
+                    number += len(met[-1])
+            documents = np.concatenate(met)
+            return documents, totals.take(documents), counted, least
+        finally:
+            for where in changed:
+                totals[where] = 0
+
+    def _totals(self) -> np.ndarray:
+        """Zeros, one for each document, that belong to this thread; who changes them puts zeros back."""
+        totals: np.ndarray | None = getattr(self._local, "totals", None)
+        if totals is None:
+            totals = self._local.totals = np.zeros(len(self))
+        return totals
+
+
+def _lowest_code(term: _Term, left: float, least: float) -> int:
+    """Below this code a document that holds no earlier term stays under ``least``, whatever else it holds, or at 0."""
+    lowest = 0 if term.parts[0] > 0 else int(np.searchsorted(term.parts, 0.0, side="right"))
+    if least > -math.inf:
+        lowest = max(lowest, int(np.searchsorted((term.parts + left).astype(np.float32), least)))
+    return lowest
+
+
+def _add_parts(term: _Term, documents: np.ndarray, scores: np.ndarray) -> None:
+    """Add to ``scores`` what the ``documents``, ascending, have of a term."""
+    places = term.documents.searchsorted(documents)
+    np.minimum(places, len(term.documents) - 1, out=places)
+    held = term.documents.take(places) == documents
+    scores[held] += term.parts.take(term.codes.take(places[held]))
+
+
+def _foreseen(terms: list[_Term], documents: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """A bound from below on the ``k``-th best score: that of some documents that have much already."""
+    promising = np.sort(np.argpartition(scores, -k)[-k:])
+    documents, scores = documents[promising].astype(np.uint32), scores[promising]
+    for term in terms:
+        _add_parts(term, documents, scores)
+    return _kth(scores, k)
 
 
 def _kth(scores: np.ndarray, k: int) -> float:

@@ -27,15 +27,15 @@ _DTYPES: Final[Mapping[str, str]] = {
     "starts": "<i8",  # (terms + 1,) the same for postings
     "best_codes": "<u4",  # (terms,)
     "documents": "<u4",  # (postings,) ascending within a term
-    "codes": "<u4",  # (postings,), of half that size where these suffice
+    "codes": "",  # (postings,) see `code_dtype`
     "saturations": "<f4",  # (codes,) ascending: 1 + frequency / length norm
     "ranks": "<u4",  # (documents,) by which equal scores are ordered; empty: by number
 }
 
 
-def code_dtype(codes: int) -> np.dtype[Any]:
+def code_dtype(codes: int) -> str:
     """What postings keep their codes in, if there are so many distinct ones."""
-    return np.dtype("<u2" if codes <= 1 << 16 else "<u4")
+    return "<u2" if codes <= 1 << 16 else "<u4"
 
 
 class Postings:
@@ -76,7 +76,7 @@ class Postings:
         digest = hashlib.sha256(json.dumps([FORMAT, VERSION, self._facts()]).encode())
         for name in _DTYPES:
             digest.update(f"{name} {self.arrays[name].nbytes} ".encode())
-            digest.update(self.arrays[name])
+            digest.update(self.arrays[name].data)
         return digest.hexdigest()[:32]
 
     def save(self, folder: Path) -> None:
@@ -115,10 +115,11 @@ class Postings:
         """
         record = _record(folder)
         arrays = {}
-        for name, dtype in _DTYPES.items():
+        for name in _DTYPES:
+            dtype = np.dtype(_DTYPES[name] or code_dtype(record["sizes"]["saturations"] // 4))
             path = folder / f"{name}.bin"
             size = path.stat().st_size if path.is_file() else -1
-            if size != record["sizes"][name] or size % np.dtype(dtype).itemsize:
+            if size != record["sizes"][name] or size % dtype.itemsize:
                 found = "is missing" if size < 0 else f"has {size:,} bytes"
                 raise IndexFormatError(f"{path} {found}, not {record['sizes'][name]:,}: remove {folder}, build it anew")
             arrays[name] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)

@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -87,6 +89,75 @@ def test_the_bare_prompt_is_the_transcript():
     )
 
 
+SHOP_TASK = "i need a red mug, size big, and price lower than 20.00 dollars"
+SHOP_PAGE = f"Instruction:\n{SHOP_TASK}\n[button] Back to Search [button_]\n"
+SHOP_STEPS = (
+    Step(
+        f"WebShop\nInstruction: \n{SHOP_TASK}\n[button] Search [button_]\n",
+        ("search[big]", "search[red mug size big]"),
+        Action("search[red mug size big]"),
+    ),
+    Step(
+        f"{SHOP_PAGE}Page 1 (Total results: 2)\n[button] Next > [button_]\n"
+        "\n[button] B1 [button_]\nMug in Red by Nobody\n$12.6\n\n[button] B2 [button_]\nGlass, red\n$15.5 to $40.0\n",
+        ("click[b1]", "click[b2]", "click[back to search]", "click[next >]"),
+        Action("click[b1]"),
+    ),
+    Step(
+        f"{SHOP_PAGE}[button] < Prev [button_]\ncolor\n  [button] red [button_]\nsize\n  [button] big [button_]\n"
+        "  [button] tiny [button_]\nMug in Red by Nobody\nPrice: $12.6\nRating: N.A.\n[button] Features [button_]\n"
+        "[button] Buy Now [button_]\n",
+        ("click[< prev]", "click[big]", "click[buy now]", "click[features]", "click[red]", "click[tiny]"),
+        Action("click[big]"),
+    ),
+)
+SHOPPING = History(SHOP_TASK, SHOP_STEPS[2].observation, SHOP_STEPS[2].admissible_commands, SHOP_STEPS)
+
+
+def test_the_shop_prompt_written_out():
+    """Of texts only words of the instruction are shown; 15.5 to 40 dollars are 27.75 on average, above the limit."""
+    histories = Trajectory(SHOP_TASK, 0, SHOP_STEPS, "").histories()
+    shown = [Prompt.load("shop").messages(history) for history in (*histories, SHOPPING)]
+    assert [message.content for (message,) in shown] == [
+        f"search\nsearch[big]\nsearch[red mug size big]\nlast\n{SHOP_TASK}\n",
+        f"results 1\nmug red 13 click[b1]\nred over click[b2]\nlast search[red mug size big]\n{SHOP_TASK}\n",
+        "item mug red 13\ncolor click[red]\nsize click[big] click[tiny]\nlast search[red mug size big] click[b1]\n"
+        f"{SHOP_TASK}\n",
+        f"item mug red 13\ncolor click[red]\nsize big\nlast click[b1] click[big]\n{SHOP_TASK}\n",
+    ]
+
+
+@pytest.mark.parametrize("name", ["shop", "shopping_bare", "shopping_reason_action", "shopping_thought_action"])
+def test_prompts_for_shopping_keep_commands_as_they_are_written(name):
+    prompt = Prompt.load(name)
+    command = "search[Red Mug, 10.5 oz]"
+    assert prompt.parse(prompt.render_reply(Action(command, reasoning="why"))).command == command
+    assert Prompt.load("bare").parse(command).command != command  # as a household would have it
+
+
+def test_conversations_about_shopping_show_the_pages_as_they_are():
+    for name in ("shopping_bare", "shopping_reason_action", "shopping_thought_action"):
+        messages = Prompt.load(name).messages(SHOPPING)
+        users = [message.content for message in messages if message.role == "user"]
+        assert len(users) == 4
+        assert all(page in user for user, page in zip(users, [s.observation for s in SHOP_STEPS], strict=False))
+    assert "click[tiny]" in Prompt.load("shopping_reason_action").messages(SHOPPING)[-1].content
+    thought = Prompt.load("shopping_thought_action").messages(SHOPPING)
+    assert thought[0].content.count("Action: ") == 6  # one in the form, five in the example
+    assert thought[2].content == "Thought: \nAction: search[red mug size big]"
+
+
+def test_a_prompt_loads_the_environment_that_it_is_for_and_no_other():
+    code = (
+        "import sys; from agentgym_prm.agents.prompts import Prompt; from agentgym_prm.types import History\n"
+        "Prompt.load({!r}).messages(History('t', 'o', ('a',)))\n"
+        "print(*(name for name in sys.modules if name in ('agentgym_prm.envs.alfworld', 'agentgym_prm.envs.webshop')))"
+    )
+    for name, loaded in (("brief", "agentgym_prm.envs.alfworld\n"), ("shop", "agentgym_prm.envs.webshop\n")):
+        run = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=True)
+        assert run.stdout == loaded
+
+
 def test_reason_action_lists_the_commands_of_each_turn():
     messages = Prompt.load("reason_action").messages(HISTORY)
     assert [message.role for message in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
@@ -142,6 +213,8 @@ def test_a_template_of_ones_own_replaces_the_built_in_ones(tmp_path):
 def test_wrong_prompts_are_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'memory'"):
         Prompt.load("memori")
+    with pytest.raises(UnknownNameError, match=r"unknown memory 'shopp' .did you mean 'shop'"):
+        Prompt("x", Prompt.load("shop").source.replace('memory = "shop"', 'memory = "shopp"'))
     with pytest.raises(UnknownNameError, match="style"):
         Prompt("x", '{% set style = "chat" %}{% block user %}{% endblock %}')
     with pytest.raises(ValueError, match="block 'user'"):

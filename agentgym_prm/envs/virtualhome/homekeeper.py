@@ -167,11 +167,13 @@ class Homekeeper(HomeMemory):
         known = {*self.where, *self.rooms, *self.held, *self.near, *self.on, *self.inside}
         parts = words.split(" ")
         shorter = ["_".join(parts[start:stop]) for start in range(len(parts)) for stop in range(len(parts), start, -1)]
-        for candidate in shorter:
+        hidden = not self.lists_all and (len(self.rooms) > len(self.visited) or self.unopened)
+        # Part of the words ("floor" of a floor lamp) counts only if the whole is not to be found.
+        for candidate in shorter[:1] if hidden else shorter:
             for each in (candidate, candidate.removesuffix("s")):
                 if each in known:
                     return each
-        if not self.lists_all and (len(self.rooms) > len(self.visited) or self.unopened):
+        if hidden:
             return shorter[0]
         return next((each for candidate in shorter for each in equivalents(candidate) if each in known), None)
 

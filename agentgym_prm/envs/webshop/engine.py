@@ -20,7 +20,8 @@ Departures, all where the original draws at random, fails, or goes on after the 
 * A product whose id is ``BUY NOW``, or that of a sub-page, cannot be opened; there an exception again.
 * After the purchase every command is ignored; the original goes on shopping.
 
-Not in here: the step cap, ``info`` (see ``env.py``), and what the pages look like (``pages.py``, ``markup.py``).
+Not in here: the step cap, ``info`` (see ``env.py``), and what the pages look like (``pages.py``, ``markup.py``); nor
+the original's options to put earlier observations in front of the present one, and to hand out image features.
 """
 
 import random

@@ -5,14 +5,18 @@ original: the seed picks the goal (there, a draw weighted by how rare a goal's a
 the goal (there, from the process), and ``info`` tells what can be done and what the reward is made of.
 """
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
+from agentgym_prm.envs.webshop.cache import cache_folder
 from agentgym_prm.envs.webshop.catalog import Catalogue, open_catalogue
 from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, Engine, Shop
 from agentgym_prm.envs.webshop.experts import EXPERTS, Oracle, Shopper
@@ -20,14 +24,25 @@ from agentgym_prm.envs.webshop.generate import DIFFICULTIES, BuiltinGoals, built
 from agentgym_prm.envs.webshop.goals import SPLITS, Goal, human_goals, official_split, synthetic_goals
 from agentgym_prm.envs.webshop.memory import suggested_searches
 from agentgym_prm.envs.webshop.nouns import noun_function
-from agentgym_prm.errors import DataNotFoundError, UnknownNameError
-from agentgym_prm.search import BM25Index
+from agentgym_prm.errors import DataNotFoundError, IndexFormatError, UnknownNameError
+from agentgym_prm.search import BM25Index, SearchIndex
 from agentgym_prm.types import InfoKey
 
 DATA_VARIABLE: Final = "WEBSHOP_DATA"
 GOAL_KINDS: Final = ("human", "synthetic")
 SEARCHES: Final = ("pattern", "suggested")
 SEARCH_ENGINES: Final = ("bm25", "pyserini")
+CLICKABLES: Final = "clickables"
+"""Key of ``info``: what can be named in ``click[…]``, in the page's order, ``tuple[str, ...]``."""
+HAS_SEARCH_BAR: Final = "has_search_bar"
+"""Key of ``info``: whether the page has a field for keywords, ``bool``."""
+REWARD_PARTS: Final = "reward_parts"
+"""Key of ``info`` after the purchase: the reward's components (``Reward.parts``), ``dict[str, float]``."""
+NOUNS: Final = "nouns"
+"""Key of ``info`` after the purchase: the noun function that the reward went by, ``str``."""
+_KEEP_INDEX: Final = 20_000
+"""From so many products on, a search index is kept on disk; of fewer it is built in a second or two."""
+_logger = logging.getLogger(__name__)
 READABLE_MODES: Final = ("text_rich", "text")
 """Observation modes that shoppers and prompts can read."""
 
@@ -55,8 +70,7 @@ class WebShopEnv(TextEnv):
         expert: ``"oracle"`` or ``"shopper"`` fills ``info["expert_action"]`` at every step.
         render_mode: ``"ansi"`` lets ``render`` return the last observation.
 
-    ``info`` also holds ``clickables`` in the page's order, ``has_search_bar`` and, after the purchase, ``reward_parts``
-    and ``nouns``, the name of the noun function.
+    ``info`` also holds ``CLICKABLES``, ``HAS_SEARCH_BAR`` and, after the purchase, ``REWARD_PARTS`` and ``NOUNS``.
     """
 
     def __init__(
@@ -138,7 +152,7 @@ class WebShopEnv(TextEnv):
         if self._shopper is not None:
             self._shopper.observe(command, observation, info[InfoKey.ADMISSIBLE_COMMANDS])
         if engine.done:
-            info |= {"reward_parts": dict(engine.reward_parts), "nouns": engine.shop.nouns.name}
+            info |= {REWARD_PARTS: dict(engine.reward_parts), NOUNS: engine.shop.nouns.name}
         return Outcome(observation, engine.outcome, engine.done, self._advised(info))
 
     def _state_info(self) -> dict[str, Any]:
@@ -150,8 +164,8 @@ class WebShopEnv(TextEnv):
             InfoKey.SCORE: engine.outcome,
             InfoKey.GOAL_CONDITION_SUCCESS_RATE: engine.outcome,
             InfoKey.VALID_ACTION: engine.valid,
-            "has_search_bar": engine.has_search_bar,
-            "clickables": engine.clickables(),
+            HAS_SEARCH_BAR: engine.has_search_bar,
+            CLICKABLES: engine.clickables(),
         }
 
     def _advised(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +220,51 @@ def _open_catalogue(place: Path | None, difficulty: str, num_products: int | Non
 @lru_cache(maxsize=8)
 def _open_shop(place: Path | None, difficulty: str, num_products: int | None, search_engine: str, nouns: str) -> Shop:
     catalogue = _open_catalogue(place, difficulty, num_products)
-    return Shop(catalogue, BM25Index.build(catalogue.documents()), noun_function(nouns))
+    return Shop(catalogue, _open_index(catalogue, search_engine), noun_function(nouns))
+
+
+def _open_index(catalogue: Catalogue, search_engine: str) -> SearchIndex:
+    if search_engine == "pyserini":
+        return _open_lucene(catalogue)
+    if len(catalogue) < _KEEP_INDEX:
+        return _build_index(catalogue)
+    folder = _index_folder(catalogue, search_engine)
+    with suppress(DataNotFoundError, IndexFormatError):
+        return BM25Index.open(folder)
+    index = _build_index(catalogue)
+    try:
+        index.save(folder)
+    except OSError as error:
+        _logger.warning("the search index of %s is not kept: %s", catalogue.name, error)
+    return index
+
+
+def _build_index(catalogue: Catalogue) -> BM25Index:
+    return BM25Index.build(catalogue.documents(), names=_asins(catalogue))
+
+
+def _open_lucene(catalogue: Catalogue) -> SearchIndex:
+    from agentgym_prm.search.lucene import LuceneIndex
+
+    folder = _index_folder(catalogue, "lucene")
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as place:
+            unfinished = Path(place) / "index"
+            LuceneIndex.build(catalogue.documents(), unfinished, names=_asins(catalogue))
+            # Another process may have been faster; its index is the same.
+            with suppress(OSError):
+                unfinished.rename(folder)
+    return LuceneIndex(folder)
+
+
+def _index_folder(catalogue: Catalogue, engine: str) -> Path:
+    return cache_folder() / "webshop" / f"{engine}-{catalogue.fingerprint[:32]}"
+
+
+def _asins(catalogue: Catalogue) -> Iterator[str]:
+    """Anserini puts documents with equal scores in the order of their ids."""
+    return (catalogue.product(index).asin for index in range(len(catalogue)))
 
 
 @lru_cache(maxsize=16)
@@ -229,7 +287,7 @@ def _place(data: str | PathLike[str]) -> Path | None:
     if not folder:
         raise DataNotFoundError(
             f"data='official' looks for WebShop's files in the folder that ${DATA_VARIABLE} names, but it is not set: "
-            "it should hold items_shuffle.json, items_ins_v2.json and items_human_ins.json, or those of 1,000 products; "
+            "it should hold items_shuffle.json, items_ins_v2.json and items_human_ins.json, or the *_1000 ones; "
             "data='builtin' needs no files"
         )
     return Path(folder).expanduser()

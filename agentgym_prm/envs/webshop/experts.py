@@ -1,8 +1,9 @@
 """Two shoppers: one that reads what an agent reads, and one that knows the goal.
 
-``Shopper`` plays from texts alone (``memory.py``). It searches for the words of the instruction, opens the products whose
-titles have most of them at a fitting price, picks the options that the instruction names, and buys as soon as nothing
-that is asked for is missing, or else the best of what it saw.
+``Shopper`` plays from texts alone (``memory.py``). It searches for the words of the instruction and goes to the product
+that may yet prove best: what title, options and features page show of what is asked for, and a share of what they may
+still show. When nothing is left to be read about that product, or steps run short, it picks the options that the
+instruction names and buys.
 What it would do is a function of its memory, so it plays on from any state, whoever led there.
 
 ``Oracle`` reads the engine: it goes to the goal's own product by the shortest way it knows, picks the options that earn
@@ -34,7 +35,7 @@ EXPERTS: Final = ("oracle", "shopper")
 NO_ANSWER: Final = ""
 
 STEPS: Final = 15
-"""How many commands the shopper thinks it has."""
+"""The registered cap."""
 _IN_FEATURES: Final = 0.4
 """How likely a word that neither title nor options of an opened product have stands on its features page."""
 _INSIDE: Final = 0.65
@@ -47,7 +48,13 @@ _FEATURES: Final = "features"
 
 
 class Shopper(ShopMemory):
-    """Told everything that happens in an episode; ``choose`` says what it would do next."""
+    """Told everything that happens in an episode; ``choose`` says what it would do next.
+
+    Attributes:
+        steps: How many commands it thinks an episode has.
+    """
+
+    steps = STEPS
 
     def choose(self) -> str:
         """A command for the present page, ``""`` after the purchase."""
@@ -76,7 +83,7 @@ class Shopper(ShopMemory):
         return f"click[{NEXT if target.page > self.number else PREVIOUS}]"
 
     def _from_item(self, offer: Offer) -> str:
-        left = STEPS - self.turns
+        left = self.steps - self.turns
         missing = [value for name, value in picked(self.wish, offer).items() if self.chosen.get(name) != value]
         if left > len(missing) + 3:
             target = self._target()
@@ -92,7 +99,7 @@ class Shopper(ShopMemory):
         """The product to open, to read, or to buy if nothing about it is left to be read; ``None`` without results."""
         now = [offer for offer in self.offers.values() if offer.search == len(self.searches)]
         known = [offer for offer in now if offer.opened]
-        if known and self.turns + 6 > STEPS:
+        if known and self.turns + 6 > self.steps:
             return max(known, key=self._worth)
         return max(now, key=lambda offer: self._worth(offer) + self._hope(offer), default=None)
 
@@ -108,7 +115,7 @@ class Shopper(ShopMemory):
         return 0 if _FEATURES in offer.details else _IN_FEATURES * missing
 
     def _share(self, offer: Offer) -> float:
-        text = "\n".join((offer.title, *offer.details.values()))
+        text = "\n".join((offer.title, *offer.options, *offer.details.values()))
         return share(self.wish, text, tuple(picked(self.wish, offer).values()))
 
 
@@ -195,7 +202,7 @@ class Oracle:
         return found.index(wanted) // PRODUCTS_A_PAGE + 1 if wanted in found else None
 
     def _keywords(self, wanted: int) -> str:
-        """Of the searches that are listed the one that shows the product earliest; keywords of its title if none does."""
+        """Of the searches listed the one that shows the product earliest; keywords of its title if none does."""
         engine = self._engine
         listed = suggestions(engine.admissible_commands())
         for candidates in (listed or suggested_searches(engine.goal.instruction), _title_searches(engine, wanted)):

@@ -4,18 +4,18 @@
 of one kind are nearly alike: they differ in attributes, options, price and brand, so shoppers have to compare them.
 
 ``full`` goods look like the benchmark's: long titles, attributes that only the features page tells, prices with cents
-and ranges, up to two options, opaque ids. ``small`` goods have titles of three plain words (``soft wool scarf``), ids of
-a word and a number (``FOX3``), and come in twins that differ in price alone: goals of the cheap one cannot afford the
-other.
+and ranges, up to two options, opaque ids. ``small`` goods have titles of three plain words (``soft wool scarf``) and
+ids of a word and a number (``FOX3``). They come in twins that differ in price alone: goals of the cheap one cannot
+afford the other.
 
 What distinguishes the splits, which share one shop:
 
 ====== ============================ ============================================= ==========================
 split  whose goals                  pairs of attributes that goals of a kind want sentences
 ====== ============================ ============================================= ==========================
-train  of eight products in ten     ``COMMON`` pairs                              the same as for valid
-valid  of one in ten                ``COMMON`` pairs
-test   of one in ten                a ``HELD_OUT`` pair                           ``full``: others as well
+train  of seven products in ten     all but ``held_out(kind)``                    the same as for valid
+valid  of one in ten                all but ``held_out(kind)``
+test   of two in ten                one of ``held_out(kind)``                     ``full``: others as well
 ====== ============================ ============================================= ==========================
 
 A product whose goals are in one split has no goals in another; small twins are in the same. Pairs of attributes of a
@@ -31,7 +31,8 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import combinations, product as cartesian
+from itertools import combinations
+from itertools import product as cartesian
 from typing import Final, TypeVar, overload
 
 from agentgym_prm.envs.webshop.catalog import Catalogue, catalogue_of
@@ -109,7 +110,7 @@ def split_of(number: int, difficulty: str) -> str:
     """The split that goals of a product belong to."""
     if difficulty == "small":
         number = _small_family(number)
-    return ("valid", "test", *["train"] * 8)[zlib.crc32(f"{VERSION}/{difficulty}/{number}".encode()) % 10]
+    return ("valid", "test", "test", *["train"] * 7)[zlib.crc32(f"{VERSION}/{difficulty}/{number}".encode()) % 10]
 
 
 def builtin_catalogue(difficulty: str = "full", num_products: int | None = None) -> Catalogue:

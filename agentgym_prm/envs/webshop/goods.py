@@ -156,8 +156,8 @@ _DEPARTMENTS: Final = (
          "carry handles", "bamboo wood", "clear plastic", "heavy load"),
         {"color": _COLORS, "size": ("small", "medium", "large", "x-large")},
         ("closets", "the bathroom", "the pantry", "the garage"),
-        {"storage basket": ("bin", 9, 55), "laundry hamper": ("clothes bin", 14, 70), "shoe rack": ("shoe shelf", 16, 95),
-         "spice rack": ("jar holder", 12, 60)},
+        {"storage basket": ("bin", 9, 55), "laundry hamper": ("clothes bin", 14, 70),
+         "shoe rack": ("shoe shelf", 16, 95), "spice rack": ("jar holder", 12, 60)},
     ),
     (
         "grocery", (_GROCERY, "Snack Foods"),
@@ -184,8 +184,8 @@ _DEPARTMENTS: Final = (
          "shelf stable", "family size", "ready to eat"),
         {"flavor": ("mild", "spicy", "garlic", "tomato basil", "smoked", "truffle"), "size": _PACKS},
         ("weeknight dinners", "salads", "baking", "camping"),
-        {"pasta sauce": ("tomato sugo", 5, 40), "almond butter": ("nut spread", 7, 45), "olive oil": ("salad oil", 9, 65),
-         "rice noodles": ("asian pasta", 5, 32)},
+        {"pasta sauce": ("tomato sugo", 5, 40), "almond butter": ("nut spread", 7, 45),
+         "olive oil": ("salad oil", 9, 65), "rice noodles": ("asian pasta", 5, 32)},
     ),
 )  # fmt: skip
 

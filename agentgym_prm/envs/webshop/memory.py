@@ -217,6 +217,14 @@ class ShopMemory:
         """The products on the page of results shown last."""
         return [self.offers[asin] for asin in self.results]
 
+    def promising(self, count: int) -> list[Offer]:
+        """Of the products on the page of results the ``count`` whose titles share most words with the instruction.
+
+        They come in the page's order; of equally good ones the first are taken.
+        """
+        ranked = sorted(self.listed, key=lambda offer: -len(self.shared(offer.title).split()))
+        return sorted(ranked[:count], key=lambda offer: offer.rank)
+
     def shared(self, text: str) -> str:
         """The words of a text that the instruction has too, in the text's order, without repeats."""
         wanted = self.wish.stems

@@ -1,6 +1,7 @@
 import copy
 import gc
 import random
+import sys
 import tracemalloc
 import warnings
 
@@ -15,9 +16,10 @@ from agentgym_prm.envs import WEBSHOP
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.envs.webshop import WebShopEnv
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
+from agentgym_prm.envs.webshop.env import _open_index
 from agentgym_prm.envs.webshop.experts import EXPERTS
-from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT
-from agentgym_prm.errors import DataNotFoundError, UnknownNameError
+from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT, builtin_catalogue
+from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, UnknownNameError
 from agentgym_prm.evaluate import evaluate
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
@@ -80,7 +82,7 @@ def test_a_purchase_pays_its_reward_once_and_terminates():
 
 
 def test_info_tells_what_can_be_done_in_the_page_s_order():
-    env = make()
+    env = make(searches="pattern")
     observation, info = env.reset(seed=0)
     assert info[InfoKey.TASK] in observation
     assert info[InfoKey.TASK_ID] == env.goals[0].goal_id
@@ -105,6 +107,12 @@ def test_suggested_searches_are_listed_where_there_is_a_search_bar_and_by_copies
     assert env.engine.clone().admissible_commands() == tuple(sorted(expected))
     listed = env.step(expected[1])[-1][InfoKey.ADMISSIBLE_COMMANDS]
     assert all(command.startswith("click[") for command in listed)
+
+
+def test_searches_are_suggested_by_default_in_small_builtin_shops_alone():
+    for settings, listed in (({"difficulty": "small"}, False), ({"difficulty": "full"}, True)):
+        _, info = WebShopEnv(**settings).reset(seed=0)
+        assert (info[InfoKey.ADMISSIBLE_COMMANDS] == (SEARCH_PATTERN,)) is listed
 
 
 def test_an_agent_that_chooses_among_commands_can_play_with_suggested_searches_only():
@@ -161,6 +169,41 @@ def test_all_environments_share_one_shop():
 def test_unknown_options_name_the_nearest(kwargs, message):
     with pytest.raises(UnknownNameError, match=message):
         make(**kwargs)
+
+
+def test_lucene_that_is_not_installed_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyserini.pyclass", None)
+    monkeypatch.setitem(sys.modules, "pyserini", None)
+    with pytest.raises(MissingDependencyError, match=r"agentgym_prm\[search\]"):
+        make(search_engine="pyserini", num_products=41)
+
+
+def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    catalogue = builtin_catalogue("small", 42)
+    built = _open_index(catalogue, "bm25")
+    (folder,) = (tmp_path / "webshop").iterdir()
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._build_index", lambda catalogue: pytest.fail("built again"))
+    opened = _open_index(catalogue, "bm25")
+    assert opened.search("warm scarf", 5) == built.search("warm scarf", 5) != []
+    monkeypatch.undo()
+    for path in folder.iterdir():
+        path.write_bytes(b"damaged")
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
+    monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
+    assert _open_index(catalogue, "bm25").search("warm scarf", 5) == built.search("warm scarf", 5)
+
+
+def test_products_that_fit_equally_well_come_in_the_order_of_their_ids():
+    """The texts of all hats are equally long and name the hat equally often."""
+    env = make()
+    env.reset(seed=0)
+    env.step("search[hat]")
+    asins = [sheet.product.asin for sheet in env.engine.view.shown]
+    assert asins == sorted(asins)
+    catalogue = env.engine.shop.catalogue
+    assert asins != [catalogue.product(i).asin for i in range(240) if catalogue.product(i).query == "hat"]
 
 
 def test_official_data_that_are_not_there_are_described(monkeypatch, tmp_path):

@@ -3,7 +3,11 @@
 import pytest
 
 from agentgym_prm.envs.webshop import WebShopEnv
+from agentgym_prm.envs.webshop.engine import Engine, Shop
+from agentgym_prm.envs.webshop.experts import Shopper
+from agentgym_prm.envs.webshop.goals import synthetic_goals
 from agentgym_prm.envs.webshop.memory import Offer, ShopMemory, Wish, stem, suggested_searches, suggestions, words
+from agentgym_prm.envs.webshop.nouns import noun_function
 
 TASK = "i need red toothbrushes, size 2 ounce, and price lower than 20.00 dollars"
 SEARCH = f"WebShop\nInstruction: \n{TASK}\n[button] Search [button_]\n"
@@ -154,6 +158,33 @@ def test_what_a_real_session_shows_is_read_as_it_is():
     assert len(memory.offers) == 10
 
 
+class Numbers:
+    """A search that finds the product of the number typed."""
+
+    def search(self, query, k):
+        return [int(query)]
+
+
+@pytest.mark.parametrize("mode", ["text_rich", "text"])
+def test_official_products_are_read_as_they_are_listed(real, mode):
+    """Titles, prices and options of real products, with whatever odd characters they hold; white space may differ."""
+    shop = Shop(real, Numbers(), noun_function("rule"))
+    goal = synthetic_goals(real)[0]
+    options = 0
+    for index in range(0, len(real), 3):
+        product, engine = real.product(index), Engine(shop, observation_mode=mode)
+        memory = Shopper.begin(goal.instruction, engine.reset(goal, "s"), engine.admissible_commands())
+        for command in (f"search[{index}]", f"click[{product.asin}]"):
+            memory.observe(command, engine.step(command), engine.admissible_commands())
+        offer = memory.offer
+        assert offer.title.split() == product.title.split()
+        assert offer.price == (product.pricing[0], product.pricing[-1])
+        shown = {name: values for name, values in product.options.items() if values}
+        assert offer.options == {name: tuple(dict.fromkeys(values)) for name, values in shown.items()}
+        options += len(shown)
+    assert options > 100
+
+
 def test_price_limits_are_read_in_several_phrasings():
     for phrase in (", and price lower than 20.00 dollars", " under 20 dollars", " for less than $20", ", below $20.0"):
         assert Wish.of(f"a red mug{phrase}").limit == 20.0
@@ -189,3 +220,13 @@ def test_shared_words_are_those_of_the_instruction_whatever_their_endings():
         "bus",
         "ty",
     ]
+
+
+def test_the_most_promising_results_come_in_the_page_s_order():
+    memory = after(1)
+    memory.offers["b000000003"] = Offer("b000000003", "Red toothbrush, 2 ounce", (1.0, 1.0), rank=2)
+    memory.results = (*memory.results, "b000000003")
+    # Words shared with the instruction: two, none, four.
+    assert [offer.asin for offer in memory.promising(2)] == ["b000000001", "b000000003"]
+    assert [offer.asin for offer in memory.promising(1)] == ["b000000003"]
+    assert memory.promising(9) == memory.listed
