@@ -7,7 +7,9 @@ DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
-.PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser bench bench-best-of-n bench-algorithms bench-alfworld bench-trl clean
+.PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser \
+	parity-virtualhome record-virtualhome bench bench-best-of-n bench-algorithms bench-alfworld bench-trl \
+	bench-virtualhome clean
 
 setup: $(VENV)/.installed
 
@@ -55,6 +57,16 @@ parity-webshop: .venv-webshop/.installed  ## native WebShop against the original
 
 record-webshop: .venv-webshop/.installed  ## record anew the original's sessions that `make test` replays
 	$(WEBSHOP)/python -m tests.live.webshop_parity --record
+
+parity-virtualhome: setup  ## VirtualHome's engine against the original, a checkout of which $$VIRTUALHOME_HOME names
+	$(BIN)/python -m tests.live.virtualhome_parity
+
+record-virtualhome: setup  ## record anew what the original does, which `make test` replays
+	$(BIN)/python -m tests.live.virtualhome_parity --record
+
+bench-virtualhome: setup  ## VirtualHome's engine and programs, beside the original if $$VIRTUALHOME_HOME names it
+	$(BIN)/python -m benchmarks.virtualhome_engine
+	$(BIN)/python -m benchmarks.virtualhome_programs
 
 check-browser: setup  ## the shop's pages in a real browser (needs Chromium, on the PATH or named by $$CHROMIUM)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright

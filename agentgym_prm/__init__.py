@@ -6,7 +6,14 @@ Importing the package registers its environments with Gymnasium; it loads no mac
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.mixture import Mixture, Switch
-from agentgym_prm.agents.scripted import ExpertAgent, HandcodedAgent, RandomAgent, ReplayAgent, ShopperAgent
+from agentgym_prm.agents.scripted import (
+    ExpertAgent,
+    HandcodedAgent,
+    HomekeeperAgent,
+    RandomAgent,
+    ReplayAgent,
+    ShopperAgent,
+)
 from agentgym_prm.envs import ENV_IDS, register_envs
 from agentgym_prm.envs.core import TextEnv, TextSpace, TextVectorEnv
 from agentgym_prm.evaluate import EvalReport, evaluate
@@ -28,6 +35,7 @@ __all__ = [
     "FunctionScorer",
     "HandcodedAgent",
     "History",
+    "HomekeeperAgent",
     "InfoKey",
     "Mixture",
     "RandomAgent",

@@ -8,6 +8,7 @@
     ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
+    ├── ScriptError (ValueError)                a line that is no action of a VirtualHome script
     ├── UsageError (ValueError)                 a command-line argument out of range
     └── StoreError (ValueError)                 a trajectory file that cannot be read or continued
 
@@ -38,6 +39,10 @@ class IndexFormatError(AgentGymError, ValueError):
 
 class MissingDependencyError(AgentGymError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class ScriptError(AgentGymError, ValueError):
+    """A text is not a line of a VirtualHome script."""
 
 
 class UsageError(AgentGymError, ValueError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentgym_prm.agents.core import Agent
-from agentgym_prm.agents.scripted import HandcodedAgent, ShopperAgent
-from agentgym_prm.envs import ALFWORLD, TOY, WEBSHOP
+from agentgym_prm.agents.scripted import HandcodedAgent, HomekeeperAgent, ShopperAgent
+from agentgym_prm.envs import ALFWORLD, TOY, VIRTUALHOME, WEBSHOP
 from agentgym_prm.errors import UsageError
 
 
@@ -64,6 +64,14 @@ _FAMILIES: Final = {
         make_text_expert=lambda steps: HandcodedAgent(),
         privileged=("planner", "walkthrough"),
         prompt="brief",
+    ),
+    VIRTUALHOME: Family(
+        settings=("data", "split", "difficulty"),
+        splits=Splits("train", "valid_seen", "valid_unseen"),
+        text_expert="homekeeper",
+        make_text_expert=HomekeeperAgent,
+        privileged=("planner", "program"),
+        prompt="home",
     ),
     WEBSHOP: Family(
         settings=("data", "split", "difficulty"),

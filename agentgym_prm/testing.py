@@ -42,6 +42,7 @@ _REQUIRED_INFO: Final = {
     InfoKey.VALID_ACTION: bool,
     InfoKey.STEPS: int,
 }
+_ABOUT_THE_COMMAND: Final = (InfoKey.VALID_ACTION, InfoKey.ERROR, InfoKey.STEPS)
 
 
 class ScriptedEnv(TextEnv):
@@ -131,7 +132,7 @@ def check_text_env(env: gym.Env[str, str], seeds: Sequence[int] = (0, 1)) -> Non
             _require(not terminated, f"{command!r:.40} ends the episode")
             _require(reward == 0, f"{command!r:.40} earns {reward}")
             _check_info(info, steps=steps)
-            changed = [k for k in before if k not in (InfoKey.VALID_ACTION, InfoKey.STEPS) and before[k] != info[k]]
+            changed = [key for key in before if key not in _ABOUT_THE_COMMAND and before[key] != info[key]]
             _require(not changed, f"{command!r:.40} changes {changed}")
         try:
             env.step(b"look")  # type: ignore[arg-type]

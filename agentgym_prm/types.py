@@ -34,6 +34,8 @@ class InfoKey:
     """Share of the goal's conditions that hold, ``float`` in [0, 1]; 1.0 exactly when won."""
     VALID_ACTION: Final = "valid_action"
     """Whether the environment executed the last command (grounding), ``bool``; ``True`` after ``reset``."""
+    ERROR: Final = "error"
+    """Why the last command was not executed, in the simulator's words, ``str``; only where it says."""
     STEPS: Final = "steps"
     """Commands given since ``reset``, ``int``."""
     EXPERT_ACTION: Final = "expert_action"

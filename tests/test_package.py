@@ -55,6 +55,7 @@ def test_public_names_are_sorted_and_pinned():
     assert sorted(agentgym_prm.__all__, key=lambda name: (not name.isupper(), name)) == agentgym_prm.__all__
     assert set(agentgym_prm.__all__) == {
         "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
+        "HomekeeperAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
         "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv", "TextSpace",
         "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__", "collect", "evaluate", "rewarded",

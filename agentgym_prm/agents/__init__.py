@@ -6,6 +6,7 @@ from agentgym_prm.agents.mixture import Mixture, Switch
 from agentgym_prm.agents.scripted import (
     ExpertAgent,
     HandcodedAgent,
+    HomekeeperAgent,
     HumanAgent,
     RandomAgent,
     ReplayAgent,
@@ -17,6 +18,7 @@ __all__ = [
     "BestOfN",
     "ExpertAgent",
     "HandcodedAgent",
+    "HomekeeperAgent",
     "HumanAgent",
     "Mixture",
     "RandomAgent",

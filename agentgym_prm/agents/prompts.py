@@ -33,6 +33,10 @@ PROMPTS: Final = (
     "brief",
     "exploration",
     "frontier",
+    "home",
+    "home_bare",
+    "home_reason_action",
+    "home_thought_action",
     "memory",
     "reason_action",
     "shop",
@@ -43,8 +47,9 @@ PROMPTS: Final = (
 )
 """The prompts that come with the package."""
 STYLES: Final = ("conversation", "state")
-MEMORIES: Final = ("room", "shop")
-"""What reads the texts for prompts of the style "state": ``RoomMemory`` of ALFWorld, ``ShopMemory`` of WebShop."""
+MEMORIES: Final = ("room", "shop", "home")
+"""What reads the texts for prompts of the style "state": ``RoomMemory`` of ALFWorld, ``ShopMemory`` of WebShop,
+``HomeMemory`` of VirtualHome."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,10 @@ def _beginning(memory: str) -> Callable[[str, str, tuple[str, ...]], Reading]:
         from agentgym_prm.envs.webshop.memory import ShopMemory
 
         return ShopMemory.begin
+    if memory == "home":
+        from agentgym_prm.envs.virtualhome.memory import HomeMemory
+
+        return HomeMemory.begin
     from agentgym_prm.envs.alfworld.memory import RoomMemory
 
     return RoomMemory.begin

@@ -11,6 +11,7 @@ from agentgym_prm.types import INJECTED, Action, History
 
 if TYPE_CHECKING:
     from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
+    from agentgym_prm.envs.virtualhome.homekeeper import Homekeeper
     from agentgym_prm.envs.webshop.experts import Shopper
 
 
@@ -142,6 +143,26 @@ def _shopping(steps: int, task: str, observation: str, admissible: Sequence[str]
     shopper = Shopper.begin(task, observation, admissible)
     shopper.steps = steps
     return shopper
+
+
+class HomekeeperAgent(Agent):
+    """Plays VirtualHome from its texts alone: description, observations and admissible commands of the history.
+
+    It reads ``observation="partial"``. Where nothing is left that it understands it has no answer: an empty command.
+    """
+
+    def __init__(self) -> None:
+        self.name = "homekeeper"
+        self._homekeepers = HistoryFold(_keeping_house)
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._homekeepers.of(history).choose())] * n for history in histories]
+
+
+def _keeping_house(task: str, observation: str, admissible: Sequence[str]) -> "Homekeeper":
+    from agentgym_prm.envs.virtualhome.homekeeper import Homekeeper
+
+    return Homekeeper.begin(task, observation, admissible)
 
 
 class HumanAgent(Agent):

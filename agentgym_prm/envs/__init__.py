@@ -10,8 +10,9 @@ import gymnasium as gym
 
 ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
 TOY: Final = "agentgym_prm/Toy-v0"
+VIRTUALHOME: Final = "agentgym_prm/VirtualHome-v0"
 WEBSHOP: Final = "agentgym_prm/WebShop-v0"
-ENV_IDS: Final = (ALFWORLD, TOY, WEBSHOP)
+ENV_IDS: Final = (ALFWORLD, TOY, VIRTUALHOME, WEBSHOP)
 
 
 def register_envs() -> None:
@@ -29,6 +30,13 @@ def register_envs() -> None:
             entry_point="agentgym_prm.envs.toy:ToyEnv",
             vector_entry_point="agentgym_prm.envs.toy:make_vector_env",
             max_episode_steps=20,
+        )
+    if VIRTUALHOME not in gym.registry:
+        gym.register(
+            VIRTUALHOME,
+            entry_point="agentgym_prm.envs.virtualhome:VirtualHomeEnv",
+            vector_entry_point="agentgym_prm.envs.virtualhome:make_vector_env",
+            max_episode_steps=40,
         )
     if WEBSHOP not in gym.registry:
         gym.register(

@@ -45,12 +45,25 @@ def household_command(line: str) -> str:
     return " ".join(re.sub(r"[^a-z0-9 /]", "", line.lower()).split())
 
 
+def home_command(line: str) -> str:
+    """As ``household_command`` for VirtualHome, whose names have underscores and may be followed by ids in brackets.
+
+    >>> home_command("Walk to **coffee_table (12)**.")
+    'walk to coffee_table (12)'
+    """
+    return " ".join(re.sub(r"[^a-z0-9 _()]", "", line.lower()).split())
+
+
 def verbatim_command(line: str) -> str:
     """The line as it is, without white space around it."""
     return line.strip()
 
 
-CLEANERS: Final[dict[str, Callable[[str], str]]] = {"household": household_command, "verbatim": verbatim_command}
+CLEANERS: Final[dict[str, Callable[[str], str]]] = {
+    "household": household_command,
+    "home": home_command,
+    "verbatim": verbatim_command,
+}
 """How the command line of a reply becomes a command, by name."""
 
 
@@ -144,7 +157,7 @@ def parse_reply(reply: str, reply_format: str, commands: str = "verbatim") -> Pa
     Args:
         reply: All that the model wrote.
         reply_format: ``"bare"``, ``"reason_action"``, ``"thought_action"`` or ``"xml"``.
-        commands: How the command is cleaned: ``"household"`` (ALFWorld) or ``"verbatim"``.
+        commands: How the command is cleaned: ``"household"`` (ALFWorld), ``"home"`` (VirtualHome) or ``"verbatim"``.
 
     Raises:
         UnknownNameError: No such format or cleaner. A malformed reply raises nothing.

@@ -1,0 +1,174 @@
+import gzip
+import json
+import lzma
+import pickle
+
+import pytest
+
+from agentgym_prm.envs.virtualhome.files import open_tasks
+from agentgym_prm.envs.virtualhome.goal import Edge
+from agentgym_prm.envs.virtualhome.graph import Relation
+from agentgym_prm.envs.virtualhome.task import without_mutual_edges
+from agentgym_prm.envs.virtualhome.text_engine import TextEngine
+from agentgym_prm.errors import DataNotFoundError, GameFormatError, UnknownNameError
+from tests.envs.virtualhome import flat
+from tests.envs.virtualhome.tasks import milk_record, source_record
+
+
+def write(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def tasks_of(path, split="all", unseen="activity"):
+    return open_tasks(path, split, "full", unseen)
+
+
+def test_a_whole_record_is_played_to_its_goal(tmp_path):
+    tasks = tasks_of(write(tmp_path / "tasks.jsonl", [milk_record()]))
+    task = tasks.task(0)
+    assert (len(tasks), task.task_id, task.scene, task.activity) == (1, "milk", "flat", "Fetch milk")
+    engine = TextEngine()
+    engine.reset(task)
+    for line in task.program:
+        engine.step(engine.command_for(line))
+    assert engine.won
+
+
+@pytest.mark.parametrize("pack", ["", ".gz", ".xz"])
+def test_a_difference_is_applied_to_the_base_graph_beside_the_file(tmp_path, pack):
+    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[pack]
+    record = milk_record(
+        init_diff={
+            "del_edges": [[flat.MILK, "INSIDE", flat.FRIDGE]],
+            "add_edges": [[flat.MILK, "INSIDE", flat.KITCHEN]],
+        }
+    )
+    del record["init_graph"]
+    path = tmp_path / f"tasks_flat.jsonl{pack}"
+    path.write_bytes(packed(json.dumps(record).encode()))
+    with pytest.raises(DataNotFoundError, match=r"no base_graph_flat\.json"):
+        tasks_of(path).task(0)
+    (tmp_path / f"base_graph_flat.json{pack}").write_bytes(packed(json.dumps(flat.graph()).encode()))
+    task = tasks_of(path).task(0)
+    assert task.apartment.start_targets(Relation.INSIDE, task.apartment.number(flat.MILK)) == (flat.KITCHEN,)
+    assert tasks_of(tmp_path).task(0) is task  # a folder with one task file
+
+
+def test_without_conditions_the_goal_is_the_change_that_the_program_made(tmp_path):
+    changes = {"set_nodes": [], "add_edges": [[flat.ME, "HOLDS_RH", flat.MUG]], "del_edges": []}
+    nothing = {"vh_goal": {"goal": [], "actions": []}}
+    records = [milk_record(id=str(n), goal=goal, final_diff=changes) for n, goal in enumerate((None, nothing))]
+    tasks = tasks_of(write(tmp_path / "t.jsonl", records))
+    for index in range(2):
+        assert tasks.task(index).goal.conditions == (Edge(flat.ME, Relation.HOLDS_RH, flat.MUG),)
+
+
+def test_a_record_of_the_source_system_finds_its_graph_above_the_file_or_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("VIRTUALHOME_DATA", raising=False)
+    path = write(tmp_path / "data" / "new_unseen_test.jsonl", [source_record()])
+    with pytest.raises(DataNotFoundError, match=r"init_and_final_graphs/Flat_graph/results/file7_1\.json"):
+        tasks_of(path).task(0)
+    graph = tmp_path / "virtualhome_master/init_and_final_graphs/Flat_graph/results/file7_1.json"
+    graph.parent.mkdir(parents=True)
+    graph.write_text(json.dumps({"init_graph": flat.graph(), "final_graph": {}}), encoding="utf-8")
+    task = tasks_of(path).task(0)
+    assert (task.scene, task.introduced) == ("Flat_graph", (flat.MILK, flat.FRIDGE))
+    engine = TextEngine()
+    assert engine.reset(task) == "The task is Fetch milk (open fridge, grab milk)."
+    for command in ("walk to fridge", "open fridge", "grab milk"):
+        assert not engine.won
+        engine.step(command)
+    assert engine.won
+    # The whole file belongs to whatever split is asked for.
+    assert len(tasks_of(path, "train")) == len(tasks_of(path, "valid_unseen")) == 1
+
+
+def test_the_source_system_takes_out_what_is_inside_of_what_says_something_of_it():
+    # Worked out by hand with the source's loop: it stands at the first edge; the second is its opposite, both go; the
+    # third moves up to the place that was just passed, and is not looked at.
+    edges = [
+        {"from_id": 1, "relation_type": "CLOSE", "to_id": 2},
+        {"from_id": 2, "relation_type": "INSIDE", "to_id": 1},
+        {"from_id": 3, "relation_type": "INSIDE", "to_id": 3},
+        {"from_id": 4, "relation_type": "INSIDE", "to_id": 4},
+    ]
+    assert without_mutual_edges({"nodes": [], "edges": edges})["edges"] == [edges[2]]
+    assert len(edges) == 4  # what was given is as it was
+
+
+def test_files_are_divided_by_activity_or_by_scene_without_overlap(tmp_path):
+    records = [
+        milk_record(id=f"{number}", task_name=f"Activity {number % 10}", scene=f"scene {number % 4}")
+        for number in range(200)
+    ]
+    path = write(tmp_path / "t.jsonl", records)
+    for unseen, key, held_out in (("activity", "activity", 2), ("scene", "scene", 1)):
+        parts = {split: tasks_of(path, split, unseen) for split in ("train", "valid_seen", "valid_unseen", "all")}
+        ids = {split: {tasks.task(i).task_id for i in range(0, len(tasks), 7)} for split, tasks in parts.items()}
+        assert sum(len(parts[split]) for split in ("train", "valid_seen", "valid_unseen")) == len(parts["all"]) == 200
+        assert not ids["train"] & ids["valid_seen"]
+        new = {getattr(parts["valid_unseen"].task(i), key) for i in range(len(parts["valid_unseen"]))}
+        old = {getattr(parts["train"].task(i), key) for i in range(0, len(parts["train"]), 3)}
+        assert len(new) == held_out  # a fifth of ten, of four: rounded up
+        assert not new & old
+
+
+def test_an_empty_split_says_what_else_can_be_done(tmp_path):
+    path = write(tmp_path / "t.jsonl", [milk_record()])
+    with pytest.raises(
+        DataNotFoundError, match=r"no tasks in the split valid_unseen of .*, divided by scene: use split='all'"
+    ):
+        tasks_of(path, "valid_unseen", "scene")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 3}, "id must be a text, got 3"),
+        ({"program": ["[FLY] <x> (1)"]}, 'Unknown action "FLY"'),
+        ({"program": "walk"}, "must be a list of lines"),
+        ({"goal": None}, "neither a goal with conditions nor a final_diff"),
+        ({"goal": {"vh_goal": {"goal": [{"id": 999, "state": "ON"}]}}}, "a node that does not exist, 999"),
+        ({"init_graph": {"nodes": []}}, "list of edges|nobody can act"),
+    ],
+)
+def test_a_damaged_record_names_file_task_and_fault(tmp_path, changes, message):
+    path = write(tmp_path / "t.jsonl", [milk_record(**changes)])
+    with pytest.raises(GameFormatError, match=rf"t\.jsonl.*({message})"):
+        tasks_of(path).task(0)
+
+
+def test_a_damaged_file_names_the_line(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(milk_record()) + "\n{", encoding="utf-8")
+    with pytest.raises(GameFormatError, match="line 2 is damaged"):
+        tasks_of(path)
+    packed = tmp_path / "t.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"{}")[:-9])
+    with pytest.raises(GameFormatError, match="cut off"):
+        tasks_of(packed)
+
+
+def test_what_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("VIRTUALHOME_DATA", raising=False)
+    with pytest.raises(DataNotFoundError, match=r"not set.*builtin"):
+        tasks_of("official")
+    with pytest.raises(DataNotFoundError, match="did you mean 'builtin'"):
+        tasks_of("bultin")
+    with pytest.raises(DataNotFoundError, match="no task file"):
+        tasks_of(tmp_path)
+    write(tmp_path / "tasks_a.jsonl", [milk_record()])
+    monkeypatch.setenv("VIRTUALHOME_DATA", str(tmp_path))
+    assert len(tasks_of("official")) == 1
+    write(tmp_path / "tasks_b.jsonl", [milk_record()])
+    with pytest.raises(DataNotFoundError, match=r"several.*tasks_a\.jsonl, tasks_b\.jsonl"):
+        tasks_of("official")
+    with pytest.raises(UnknownNameError, match="did you mean 'milk'"):
+        tasks_of(tmp_path / "tasks_a.jsonl").index("mlik")
+
+
+def test_a_collection_is_shared_by_copies_and_opened_again_by_pickles(tmp_path):
+    tasks = tasks_of(write(tmp_path / "t.jsonl", [milk_record()]))
+    assert pickle.loads(pickle.dumps(tasks)) is tasks
