@@ -69,7 +69,7 @@ _FAMILIES: Final = {
         settings=("data", "split", "difficulty"),
         splits=Splits("train", "valid_seen", "valid_unseen"),
         text_expert="homekeeper",
-        make_text_expert=HomekeeperAgent,
+        make_text_expert=lambda steps: HomekeeperAgent(),
         privileged=("planner", "program"),
         prompt="home",
     ),

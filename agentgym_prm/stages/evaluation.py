@@ -10,14 +10,16 @@ from typing import Any, Final
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
 from agentgym_prm.agents.scripted import RandomAgent
-from agentgym_prm.envs import ALFWORLD, TOY, WEBSHOP
+from agentgym_prm.envs import ALFWORLD, TOY, VIRTUALHOME, WEBSHOP
+from agentgym_prm.envs.virtualhome.experts import PlannerExpert
+from agentgym_prm.envs.virtualhome.text_engine import TextEngine
 from agentgym_prm.envs.webshop.experts import Oracle as ShopOracle
 from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import EvalReport, PairedDifference, evaluate, paired_difference
 from agentgym_prm.models import ModelConfig, load_model
 from agentgym_prm.rewards.baselines import LikelihoodScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
-from agentgym_prm.rewards.oracle import EnvReplay, ExpertScorer, GameReplay, PlannerScorer, ToyOracle
+from agentgym_prm.rewards.oracle import Chooser, EnvReplay, ExpertScorer, GameReplay, PlannerScorer, ToyOracle
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.stages.config import (
     GamesConfig,
@@ -162,7 +164,7 @@ def contestants(
     agents |= {f"best_of_{count}_prm": best_of(count, lambda: judge) for count in sorted({*config.best_of, n})}
     agents[f"best_of_{n}_random"] = best_of(n, lambda: RandomScorer(seed))
     agents[f"best_of_{n}_likelihood"] = best_of(n, lambda: LikelihoodScorer(sampled))
-    if games.env in (ALFWORLD, TOY, WEBSHOP):
+    if games.env in (ALFWORLD, TOY, VIRTUALHOME, WEBSHOP):
         agents[f"best_of_{n}_oracle"] = best_of(n, lambda: oracle(games))
     if config.baselines:
         agents["random"] = lambda: RandomAgent(seed)
@@ -179,14 +181,30 @@ def oracle(games: GamesConfig) -> StepScorer:
     """The scorer that knows the game of the evaluation split; ``UsageError`` if the environment has none."""
     if games.env == TOY:
         return ToyOracle()
-    if games.env == WEBSHOP:
-        replay: Callable[[History], Any] = EnvReplay(WEBSHOP, **games.kwargs(games.eval_split))
-        return ExpertScorer(replay, ShopOracle, max_episode_steps=games.cap)
+    if games.env in (VIRTUALHOME, WEBSHOP):
+        replay: Callable[[History], Any] = EnvReplay(games.env, **games.kwargs(games.eval_split))
+        make_expert: Callable[[Any], Chooser] = ShopOracle if games.env == WEBSHOP else _HomePlanner
+        return ExpertScorer(replay, make_expert, max_episode_steps=games.cap)
     if games.env != ALFWORLD:
         raise UsageError(f"{games.env} has no oracle")
     return PlannerScorer(
         GameReplay(data=games.data, split=games.eval_split, difficulty=games.difficulty, put_grammar=games.put_grammar)
     )
+
+
+class _HomePlanner:
+    """The planner of VirtualHome, which does what it says."""
+
+    def __init__(self, engine: TextEngine) -> None:
+        self._expert, self._last = PlannerExpert(engine), ""
+        self._expert.begin()
+
+    def choose(self) -> str:
+        """A command for the engine's present state, to be given next."""
+        if self._last:
+            self._expert.observe(self._last)
+        self._last = self._expert.choose()
+        return self._last
 
 
 # --- gates ---

@@ -1,7 +1,10 @@
 import pytest
 
-from agentgym_prm.evaluate import EpisodeResult, EvalReport
-from agentgym_prm.stages.evaluation import EvalConfig, gates
+from agentgym_prm import BestOfN, RandomAgent
+from agentgym_prm.envs import VIRTUALHOME, WEBSHOP
+from agentgym_prm.evaluate import EpisodeResult, EvalReport, evaluate
+from agentgym_prm.stages.config import GamesConfig
+from agentgym_prm.stages.evaluation import EvalConfig, gates, oracle
 
 
 def report(name, wins, episodes=20):
@@ -9,10 +12,10 @@ def report(name, wins, episodes=20):
     return EvalReport(name, tuple(results))
 
 
-def verdicts(sft, prm, oracle, accuracy=0.8):
+def verdicts(sft, prm, ceiling, accuracy=0.8):
     reports = {"sft": report("sft", sft), "best_of_8_prm": report("prm", prm)}
-    if oracle is not None:
-        reports["best_of_8_oracle"] = report("oracle", oracle)
+    if ceiling is not None:
+        reports["best_of_8_oracle"] = report("oracle", ceiling)
     return [gate.passed for gate in gates(reports, 8, accuracy)]
 
 
@@ -52,3 +55,11 @@ def test_the_gate_of_the_trained_policy_is_judged_if_there_is_one():
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="control_n >= 2"):
         EvalConfig(control_n=1)
+
+
+@pytest.mark.parametrize("env_id", [VIRTUALHOME, WEBSHOP])
+def test_the_oracle_lifts_an_agent_that_draws_at_random(env_id):
+    games = GamesConfig.of(env_id)
+    kwargs = games.kwargs(games.eval_split)
+    chosen = evaluate(BestOfN(RandomAgent(), oracle(games), 8), env_id, range(8), **kwargs)
+    assert chosen.overall.mean_score >= evaluate(RandomAgent(), env_id, range(8), **kwargs).overall.mean_score + 0.4
