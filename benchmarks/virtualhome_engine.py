@@ -1,4 +1,4 @@
-"""Claim: the native VirtualHome engine takes over a hundred times as many steps a second as the original's executor.
+"""Claim: the native VirtualHome engine takes a hundred times as many steps a second as the original (250-300 nodes).
 
     VIRTUALHOME_HOME=... python -m benchmarks.virtualhome_engine [--steps 20000] [--original-steps 1500]
 

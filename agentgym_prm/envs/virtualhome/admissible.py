@@ -39,6 +39,8 @@ _PLUGGED_IN: Final = State.PLUGGED_IN
 _PLUGGED_OUT: Final = State.PLUGGED_OUT
 
 _NONE: Final = 0
+_LISTS: Final = 4_000
+"""Lists that an apartment remembers, of some ten to some hundred lines each."""
 
 
 class Choice(NamedTuple):
@@ -96,7 +98,7 @@ def lines(world: World, *, in_view: bool = False) -> tuple[str, ...]:
         rendered: tuple[str, ...] | None = apartment.rendered.get(choice)
         if rendered is None:
             rendered = tuple(_render(apartment, choice))
-            apartment.remember(apartment.rendered, choice, rendered)
+            apartment.remember(apartment.rendered, choice, rendered, limit=_LISTS)
         found.extend(rendered)
     return tuple(found)
 
@@ -245,7 +247,7 @@ def _fixed(apartment: Apartment) -> _Fixed:
     fixed: _Fixed | None = apartment.rendered.get(("fixed",))
     if fixed is None:
         fixed = _Fixed(apartment)
-        apartment.remember(apartment.rendered, ("fixed",), fixed)
+        apartment.remember(apartment.rendered, ("fixed",), fixed, limit=_LISTS)
     return fixed
 
 
@@ -253,5 +255,5 @@ def _ids(apartment: Apartment, mask: int) -> tuple[int, ...]:
     ids: tuple[int, ...] | None = apartment.rendered.get((mask,))
     if ids is None:
         ids = apartment.ids(mask)
-        apartment.remember(apartment.rendered, (mask,), ids)
+        apartment.remember(apartment.rendered, (mask,), ids, limit=_LISTS)
     return ids

@@ -33,6 +33,8 @@ class Execution(NamedTuple):
     message: str = ""
 
 
+_LINES: Final = 20_000
+"""Script lines that an apartment remembers, some hundred bytes each."""
 _SUCCESS: Final = Execution(True)
 
 
@@ -250,7 +252,7 @@ class _Compiled(NamedTuple):
 
 def _compile(apartment: Apartment, line: str | ScriptLine) -> _Compiled:
     compiled = _prepared(apartment, line)
-    apartment.remember(apartment.parsed, line, compiled)
+    apartment.remember(apartment.parsed, line, compiled, limit=_LINES)
     return compiled
 
 

@@ -22,7 +22,6 @@ from agentgym_prm.errors import GameFormatError
 
 CHARACTER: Final = "character"
 ROOM_CATEGORY: Final = "Rooms"
-_REMEMBERED: Final = 4_000
 _Name = TypeVar("_Name", bound=IntEnum)
 Edge = tuple[int, "Relation", int]
 """From id, relation, to id."""
@@ -254,9 +253,9 @@ class Apartment:
         ]
         return {"nodes": [node.as_json(sorted(node.states)) for node in self.nodes], "edges": edges}
 
-    def remember(self, memory: dict[Any, Any], key: Any, value: Any) -> None:
+    def remember(self, memory: dict[Any, Any], key: Any, value: Any, limit: int) -> None:
         """Keep a value in one of the apartment's own memories, which start afresh when they are full."""
-        if len(memory) >= _REMEMBERED:
+        if len(memory) >= limit:
             memory.clear()
         memory[key] = value
 
