@@ -32,7 +32,8 @@ class VirtualHomeEnv(TextEnv):
         split: ``train``, ``valid_seen`` or ``valid_unseen``; of task files also ``all``.
         difficulty: Of builtin tasks: ``"small"`` (three rooms, some twenty nodes, for tiny models) or ``"full"`` (as
             large as the benchmark's).
-        unseen: What is new in ``valid_unseen``: ``"activity"`` or ``"scene"``.
+        unseen: What is new in ``valid_unseen``: ``"activity"`` or ``"scene"``. By default the scene in builtin tasks,
+            the activity in task files, which often have one scene.
         observation: ``"partial"`` as in the source system, or ``"graph"`` for what is near with ids, states and places.
         commands: Which admissible commands are listed: ``"all"``, or ``"core"`` for those of ``commands.CORE``. All are
             understood either way. By default ``core`` for small builtin tasks, else all.
@@ -50,7 +51,7 @@ class VirtualHomeEnv(TextEnv):
         data: str | PathLike[str] = "builtin",
         split: str = "train",
         difficulty: str = "full",
-        unseen: str = "activity",
+        unseen: str | None = None,
         observation: str = "partial",
         commands: str | None = None,
         in_view: bool | None = None,
@@ -68,6 +69,8 @@ class VirtualHomeEnv(TextEnv):
                 raise UnknownNameError.of(kind, name, [each for each in valid if each])
         if expert == "homekeeper" and observation != "partial":
             raise ValueError(f"expert='homekeeper' reads observation='partial', got {observation!r}")
+        if unseen is None:
+            unseen = "scene" if data == "builtin" else "activity"
         self._tasks = open_tasks(data, split, difficulty, unseen)
         small = data == "builtin" and difficulty == "small"
         self._engine = TextEngine(

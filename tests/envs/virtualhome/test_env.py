@@ -22,6 +22,7 @@ from agentgym_prm.envs.virtualhome.text_engine import TextEngine
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
+from tests.envs.virtualhome.tasks import milk_record
 
 
 def make(**kwargs) -> VirtualHomeEnv:
@@ -43,7 +44,7 @@ def test_the_text_env_contract_holds_with_and_without_experts(expert, difficulty
 
 
 def test_the_contract_holds_with_ids_in_view_too():
-    check_text_env(make(observation="graph", unseen="scene", split="valid_unseen"))
+    check_text_env(make(observation="graph", split="valid_unseen"))
 
 
 def test_the_registered_cap_truncates_after_forty_steps():
@@ -55,7 +56,7 @@ def test_the_registered_cap_truncates_after_forty_steps():
 
 @pytest.mark.parametrize("expert", EXPERTS)
 def test_experts_win_and_winning_pays_one_once(expert):
-    env = make(expert=expert, split="valid_unseen")
+    env = make(expert=expert, split="valid_unseen", unseen="activity")
     for seed in range(10):
         _, info = env.reset(seed=seed)
         rewards, terminated = [], False
@@ -100,6 +101,16 @@ def test_small_builtin_tasks_list_fewer_commands_unless_told_otherwise():
     assert count() < count(commands="all")
     full = VirtualHomeEnv().reset(seed=0)[1][InfoKey.ADMISSIBLE_COMMANDS]
     assert full == VirtualHomeEnv(commands="all", in_view=False).reset(seed=0)[1][InfoKey.ADMISSIBLE_COMMANDS]
+
+
+def test_builtin_tasks_are_new_by_scene_and_those_of_files_by_activity_unless_told_otherwise(tmp_path):
+    env = make(split="valid_unseen")
+    assert env.tasks is make(split="valid_unseen", unseen="scene").tasks
+    assert env.tasks is not make(split="valid_unseen", unseen="activity").tasks
+    records = [milk_record(id=str(number), task_name=f"Activity {number % 2}") for number in range(40)]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    assert make(data=path, split="valid_unseen").num_tasks == 20
 
 
 @pytest.mark.parametrize(
