@@ -133,8 +133,9 @@ class Games:
 class Model:
     """How a model plays, where an agent is one; and Best-of-N."""
 
-    prompt: str = "brief"
-    """Name or file of the prompt: the one that the model was trained with."""
+    prompt: str | None = None
+    """Name or file of the prompt: the one that the model was trained with; by default the environment's for tiny
+    models."""
     mode: str = "choose"
     """choose among the admissible commands, or generate freely."""
     temperature: float = 1.0
@@ -165,12 +166,13 @@ class Model:
         from agentgym_prm.stages.config import PolicyConfig
         from agentgym_prm.training_cli import model_agent
 
-        policy = PolicyConfig(prompt=self.prompt, mode=self.mode, temperature=self.temperature)
+        policy = PolicyConfig(prompt=self.prompt or games.family.prompt, mode=self.mode, temperature=self.temperature)
         return model_agent(name, policy, seed)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, games: Games) -> dict[str, Any]:
         """What decides the play of a model, for ``config.json``."""
-        return {name: getattr(self, name) for name in ("prompt", "mode", "temperature", "best_of", "scorer")}
+        settings = {name: getattr(self, name) for name in ("mode", "temperature", "best_of", "scorer")}
+        return {"prompt": self.prompt or games.family.prompt, **settings}
 
 
 FlatModel = Annotated[Model, tyro.conf.OmitArgPrefixes]
@@ -345,7 +347,7 @@ def rollout(
         player = NoisyAgent(player, noise, seed)
     try:
         settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(name)}
-        settings |= _model_settings(agent, model)
+        settings |= _model_settings(agent, model, games)
         start_run(folder, {**settings, "seeds": seeds}, resume=resume)
         path = folder / "trajectories.jsonl"
         steps = won = count = 0
@@ -402,7 +404,7 @@ def eval_agents(
             run_dir=folder / player.name,
             resume=resume,
             progress=True,
-            settings={"agent_seed": seed, **_model_settings(named[player.name][0], model)},
+            settings={"agent_seed": seed, **_model_settings(named[player.name][0], model, games)},
             **games.kwargs(player.name),
         )
         reports.append(report)
@@ -430,11 +432,11 @@ def _comparison(reports: list[EvalReport]) -> str:
     return "\n".join(lines)
 
 
-def _model_settings(name: str, model: Model) -> dict[str, Any]:
+def _model_settings(name: str, model: Model, games: Games) -> dict[str, Any]:
     """What ``config.json`` tells besides the agent's name; nothing of an agent that is no model."""
     if name in (*AGENTS, "expert") and model.scorer is None:
         return {}
-    return {"model": name, **model.settings()}
+    return {"model": name, **model.settings(games)}
 
 
 def _known_names(names: Sequence[str], games: Games) -> None:

@@ -72,6 +72,8 @@ _FAMILIES: Final = {
         make_text_expert=lambda steps: HomekeeperAgent(),
         privileged=("planner", "program"),
         prompt="home",
+        chat_prompt="home_reason_action",
+        rollouts=600,
     ),
     WEBSHOP: Family(
         settings=("data", "split", "difficulty"),
