@@ -128,7 +128,7 @@ def _scene(number: int, difficulty: str) -> Mapping[str, tuple[str, ...]]:
         rooms = [(room, room) for room in FURNITURE]
         if rng.random() < 0.5:
             rooms.append(("kids_bedroom", "bedroom"))
-        return {name: tuple(FURNITURE[kind]) for name, kind in _shuffled(rng, rooms)}
+        return {name: _most(rng, tuple(FURNITURE[kind])) for name, kind in _shuffled(rng, rooms)}
     least, most = _SMALL_FURNITURE
     scene = {}
     for room in _shuffled(rng, FURNITURE)[:_SMALL_ROOMS]:
@@ -137,6 +137,12 @@ def _scene(number: int, difficulty: str) -> Mapping[str, tuple[str, ...]]:
         count = least + int(rng.random() * (most - least + 1))
         scene[room] = (*pieces[:1], *_shuffled(rng, pieces[1:])[: count - 1])
     return scene
+
+
+def _most(rng: random.Random, pieces: tuple[str, ...]) -> tuple[str, ...]:
+    """All but one to three of the pieces, the first of which stays."""
+    left_out = _shuffled(rng, pieces[1:])[: 1 + int(rng.random() * 3)]
+    return tuple(piece for piece in pieces if piece not in left_out)
 
 
 def _meaning(rng: random.Random, activity: Activity, scene: Mapping[str, Sequence[str]]) -> dict[str, str] | None:

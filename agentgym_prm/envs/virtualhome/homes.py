@@ -56,7 +56,7 @@ FURNITURE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "box": CONTAINER,
     },
 }
-"""For each room its furniture, one piece of a class; small apartments draw a few, full ones have all."""
+"""For each room its furniture, one piece of a class; small apartments draw a few, full ones lack a few."""
 
 _FOOD, _DISH = ("GRABBABLE", "EATABLE", "CUTTABLE"), ("GRABBABLE", "RECIPIENT")
 _DRINK, _CLOTHES = ("GRABBABLE", "DRINKABLE", "POURABLE"), ("GRABBABLE", "CLOTHES", "HANGABLE")

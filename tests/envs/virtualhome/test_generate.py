@@ -60,6 +60,25 @@ def test_splits_differ_in_what_they_promise():
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.parametrize("difficulty", generate.DIFFICULTIES)
+def test_no_two_scenes_have_the_same_furniture_in_the_same_rooms(difficulty):
+    # By the graphs, not by the names of the scenes: what is new in valid_unseen has to be new to who plays there.
+    def furniture(record):
+        graph = record["init_graph"]
+        names = {node["id"]: node["class_name"] for node in graph["nodes"]}
+        standing = {node["id"] for node in graph["nodes"] if node["category"] == "Furniture"}
+        return frozenset(
+            (names[edge["from_id"]], names[edge["to_id"]])
+            for edge in graph["edges"]
+            if edge["from_id"] in standing and edge["relation_type"] == "INSIDE"
+        )
+
+    parts = [("train", "activity"), ("valid_unseen", "scene")]
+    records = [generate.record(split, index, difficulty, unseen) for split, unseen in parts for index in range(15)]
+    scenes = {(record["scene"], furniture(record)) for record in records}
+    assert len({name for name, _ in scenes}) == len({pieces for _, pieces in scenes}) == len(scenes) > 5
+
+
 def test_sizes_are_those_that_are_promised():
     for index in range(40):
         nodes = generate.record("train", index, "small")["init_graph"]["nodes"]
