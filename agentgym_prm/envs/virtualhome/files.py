@@ -246,7 +246,7 @@ def _split_of(record: Mapping[str, Any], key: str, held_out: frozenset[str]) -> 
 @lru_cache(maxsize=4)
 def _read_lines(path: Path) -> Sequence[dict[str, Any]]:
     try:
-        lines = _unpacked(path).decode().splitlines()
+        lines = _unpacked(path).decode().split("\n")
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
         raise GameFormatError(f"{path} is damaged or cut off ({error}): copy it again") from error
     return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -151,6 +151,16 @@ def test_a_damaged_file_names_the_line(tmp_path):
         tasks_of(packed)
 
 
+def test_only_ends_of_lines_divide_records(tmp_path):
+    # JSON may hold U+2028, U+0085 and others as they are; str.splitlines would cut the record there.
+    record = milk_record(description="put milk\u2028in\u0085 fridge")
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(f"{json.dumps(record, ensure_ascii=False)}\r\n\n{json.dumps(record)}".encode())
+    tasks = tasks_of(path)
+    assert len(tasks) == 2
+    assert tasks.task(0).description == tasks.task(1).description == record["description"]
+
+
 def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("VIRTUALHOME_DATA", raising=False)
     with pytest.raises(DataNotFoundError, match=r"not set.*builtin"):
