@@ -50,7 +50,7 @@ class Games:
     env: str = ALFWORLD
     """Registered id of the environment."""
     data: str = "builtin"
-    """'builtin' (no download), 'official' (below $ALFWORLD_DATA or $WEBSHOP_DATA), or a path to files."""
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA, $WEBSHOP_DATA or $VIRTUALHOME_DATA), or a path."""
     split: str | None = None
     """train, valid_seen or valid_unseen (households), train, valid or test (shops); by default the last, which judges,
     and for rollout the first."""
@@ -63,7 +63,7 @@ class Games:
     env_args: tuple[str, ...] = ()
     """Further arguments of the environment, NAME=VALUE each."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, WebShop: 15)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40, WebShop: 15)."""
 
     @property
     def family(self) -> Family:

@@ -26,7 +26,7 @@ class GamesConfig:
     env: Annotated[str, arg(aliases=["--env"])] = ALFWORLD
     """Registered id of the environment."""
     data: str = "builtin"
-    """'builtin' (no download), 'official' (below $ALFWORLD_DATA or $WEBSHOP_DATA), or a path."""
+    """'builtin' (no download), 'official' (below $ALFWORLD_DATA, $WEBSHOP_DATA or $VIRTUALHOME_DATA), or a path."""
     difficulty: str = "small"
     """Size of builtin games: small (for tiny models) or full (as large as the benchmark's)."""
     put_grammar: str | None = None
@@ -38,7 +38,7 @@ class GamesConfig:
     eval_split: str = "valid_unseen"
     """Split of the evaluation."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, WebShop: 15)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40, WebShop: 15)."""
     num_envs: int = 32
     """Games stepped together; changes the speed only."""
 
