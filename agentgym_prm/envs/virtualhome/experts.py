@@ -35,7 +35,7 @@ class ProgramExpert:
 
     def begin(self) -> None:
         """A new episode starts."""
-        self._remaining: list[ScriptLine] = list(self._engine.task.program)
+        self._remaining = _program(self._engine)
         self._advice = self._next()
 
     def observe(self, command: str) -> None:
@@ -97,7 +97,13 @@ class PlannerExpert:
     def _from_program(self) -> Sequence[ScriptLine]:
         """What of the task's own script can be executed from here, if that reaches the goal."""
         trial, lines = self._engine.clone(), []
-        for line in self._engine.task.program:
+        for line in _program(self._engine):
             trial.step(trial.command_for(line))
             lines += [line] * trial.valid
         return lines if trial.won else ()
+
+
+def _program(engine: TextEngine) -> list[ScriptLine]:
+    """The task's own script, without lines about what is not in the apartment."""
+    numbers = engine.task.apartment.numbers
+    return [line for line in engine.task.program if all(named.id in numbers for named in line.objects)]

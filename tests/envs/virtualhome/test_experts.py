@@ -6,9 +6,10 @@ from agentgym_prm.envs.virtualhome import VirtualHomeEnv
 from agentgym_prm.envs.virtualhome.experts import PlannerExpert, ProgramExpert
 from agentgym_prm.envs.virtualhome.homekeeper import Homekeeper, clauses
 from agentgym_prm.envs.virtualhome.memory import HomeMemory
+from agentgym_prm.envs.virtualhome.task import read_task
 from agentgym_prm.envs.virtualhome.text_engine import TextEngine
 from agentgym_prm.types import Action, InfoKey
-from tests.envs.virtualhome.tasks import milk
+from tests.envs.virtualhome.tasks import milk, milk_record
 
 
 def started() -> TextEngine:
@@ -28,6 +29,23 @@ def test_the_program_is_replayed_without_the_line_that_cannot_be_executed():
         expert.observe(command)
     assert given == ["walk to kitchen", "walk to fridge", "open fridge", "grab milk"]
     assert engine.won
+
+
+@pytest.mark.parametrize("make", [ProgramExpert, PlannerExpert])
+def test_a_program_line_about_what_is_not_in_the_apartment_is_left_out(make, monkeypatch):
+    monkeypatch.setattr("agentgym_prm.envs.virtualhome.experts.plan", lambda *_: None)  # the program is all there is
+    record = milk_record()
+    record["program"].insert(0, "[FIND] <unicorn> (1.99999)")
+    engine = TextEngine()
+    engine.reset(read_task(record, record["init_graph"], "milk"))
+    expert = make(engine)
+    expert.begin()
+    commands = []
+    while not engine.won:
+        commands.append(expert.choose())
+        engine.step(commands[-1])
+        expert.observe(commands[-1])
+    assert commands == ["walk to kitchen", "walk to fridge", "open fridge", "grab milk"]
 
 
 def test_the_program_has_no_answer_once_something_else_was_done():
