@@ -52,17 +52,19 @@ def _pairs() -> Mapping[str, list[str]]:
 
 
 class Vocabulary:
-    """The classes of an apartment. Immutable; made once for a task.
+    """The classes of an apartment, in the form of commands (``coffee_maker``). Immutable; made once for a task.
 
     Attributes:
+        names: For each node its class.
         numbers: For each class the numbers of its nodes, by id.
         masks: For each class the mask of its nodes.
     """
 
     def __init__(self, apartment: Apartment) -> None:
+        self.names = tuple(node.class_name.lower().replace(" ", "_") for node in apartment.nodes)
         numbers: defaultdict[str, list[int]] = defaultdict(list)
         for number in sorted(range(len(apartment.nodes)), key=lambda number: apartment.nodes[number].id):
-            numbers[apartment.nodes[number].class_name].append(number)
+            numbers[self.names[number]].append(number)
         self.apartment = apartment
         self.numbers = dict(numbers)
         self.masks = {name: sum(1 << number for number in each) for name, each in numbers.items()}
@@ -94,7 +96,7 @@ class Naming:
         self._last: int | None = None
         for node_id in introduced:
             number = vocabulary.apartment.number(node_id)
-            self._named.setdefault(vocabulary.apartment.nodes[number].class_name, number)
+            self._named.setdefault(vocabulary.names[number], number)
 
     def copy(self) -> "Naming":
         """An independent one that remembers as much."""
@@ -119,7 +121,7 @@ class Naming:
     def remember(self, numbers: Iterable[int]) -> None:
         """Note what an executed command meant."""
         for number in numbers:
-            self._named[self._vocabulary.apartment.nodes[number].class_name] = number
+            self._named[self._vocabulary.names[number]] = number
             self._last = number
 
     def of_class(self, class_name: str, world: World) -> int:
@@ -139,12 +141,12 @@ class Naming:
             world: The present state.
             held: Whether it is to be put or poured.
         """
-        node = self._vocabulary.apartment.nodes[number]
+        name = self._vocabulary.names[number]
         try:
-            enough = self._node(Name(node.class_name), world, held=held) == number
+            enough = self._node(Name(name), world, held=held) == number
         except UnknownReferenceError:
             enough = False
-        return Name(node.class_name, None if enough else node.id)
+        return Name(name, None if enough else self._vocabulary.apartment.nodes[number].id)
 
     def admissible(self, engine: Engine, *, in_view: bool = False, core: bool = False) -> tuple[str, ...]:
         """Every command, by class names, that would be executed now, sorted.

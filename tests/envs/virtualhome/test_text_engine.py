@@ -152,3 +152,19 @@ def test_a_copy_remembers_for_itself():
     engine.step("walk to apple")
     assert flat.APPLE in engine.world.near
     assert FAR_APPLE in twin.world.near
+
+
+def test_class_names_with_capitals_and_spaces_are_written_in_commands_as_these_are_read():
+    record = milk_record()
+    for node in record["init_graph"]["nodes"]:
+        if node["id"] != flat.ME:
+            node["class_name"] = node["class_name"].replace("_", " ").title()
+    plain, engine = TextEngine(), TextEngine()
+    plain.reset(milk())
+    engine.reset(read_task(record, record["init_graph"], "milk"))
+    for command in ("walk to fridge", "open fridge", "grab milk"):
+        assert engine.admissible_commands() == plain.admissible_commands()
+        engine.step(command)
+        plain.step(command)
+        assert engine.valid
+    assert engine.won
