@@ -73,7 +73,7 @@ _FAMILIES: Final = {
         privileged=("planner", "program"),
         prompt="home",
         chat_prompt="home_reason_action",
-        rollouts=600,
+        gamma=0.9,
     ),
     WEBSHOP: Family(
         settings=("data", "split", "difficulty"),
