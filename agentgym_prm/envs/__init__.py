@@ -12,36 +12,23 @@ ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
 TOY: Final = "agentgym_prm/Toy-v0"
 VIRTUALHOME: Final = "agentgym_prm/VirtualHome-v0"
 WEBSHOP: Final = "agentgym_prm/WebShop-v0"
-ENV_IDS: Final = (ALFWORLD, TOY, VIRTUALHOME, WEBSHOP)
+_ENVIRONMENTS: Final = {
+    ALFWORLD: ("alfworld", "ALFWorldEnv", 50),
+    TOY: ("toy", "ToyEnv", 20),
+    VIRTUALHOME: ("virtualhome", "VirtualHomeEnv", 40),
+    WEBSHOP: ("webshop", "WebShopEnv", 15),
+}
+"""Module, class and step cap of each id; the cap is part of what the id stands for."""
+ENV_IDS: Final = tuple(_ENVIRONMENTS)
 
 
 def register_envs() -> None:
     """Register every environment that is not registered yet."""
-    if ALFWORLD not in gym.registry:
-        gym.register(
-            ALFWORLD,
-            entry_point="agentgym_prm.envs.alfworld:ALFWorldEnv",
-            vector_entry_point="agentgym_prm.envs.alfworld:make_vector_env",
-            max_episode_steps=50,
-        )
-    if TOY not in gym.registry:
-        gym.register(
-            TOY,
-            entry_point="agentgym_prm.envs.toy:ToyEnv",
-            vector_entry_point="agentgym_prm.envs.toy:make_vector_env",
-            max_episode_steps=20,
-        )
-    if VIRTUALHOME not in gym.registry:
-        gym.register(
-            VIRTUALHOME,
-            entry_point="agentgym_prm.envs.virtualhome:VirtualHomeEnv",
-            vector_entry_point="agentgym_prm.envs.virtualhome:make_vector_env",
-            max_episode_steps=40,
-        )
-    if WEBSHOP not in gym.registry:
-        gym.register(
-            WEBSHOP,
-            entry_point="agentgym_prm.envs.webshop:WebShopEnv",
-            vector_entry_point="agentgym_prm.envs.webshop:make_vector_env",
-            max_episode_steps=15,
-        )
+    for env_id, (module, name, cap) in _ENVIRONMENTS.items():
+        if env_id not in gym.registry:
+            gym.register(
+                env_id,
+                entry_point=f"agentgym_prm.envs.{module}:{name}",
+                vector_entry_point=f"agentgym_prm.envs.{module}:make_vector_env",
+                max_episode_steps=cap,
+            )
