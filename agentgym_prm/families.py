@@ -89,9 +89,7 @@ _FAMILIES: Final = {
     ),
     TOY: Family(),
 }
-TEXT_EXPERTS: Final = {
-    family.text_expert: family.make_text_expert for family in _FAMILIES.values() if family.make_text_expert
-}
+TEXT_EXPERTS: Final = tuple(family.text_expert for family in _FAMILIES.values() if family.text_expert)
 """Agents that play from the texts of their environment alone, by name."""
 PRIVILEGED: Final = tuple(name for family in _FAMILIES.values() for name in family.privileged)
 """Agents that need the environment's own expert, which knows the full state."""

@@ -96,8 +96,8 @@ class PolicyConfig:
     """What the policy is shown, and how it acts."""
 
     prompt: str = "brief"
-    """Name or file of the prompt: brief and memory (households) and shop suit tiny models, reason_action and the
-    thought_action of the environment pretrained chat models."""
+    """Name or file of the prompt: brief and memory (ALFWorld), home (VirtualHome) and shop (WebShop) suit tiny models,
+    the environment's reason_action and thought_action pretrained chat models."""
     mode: str = "choose"
     """choose among the admissible commands, or generate freely."""
     temperature: float = 1.0
@@ -138,8 +138,8 @@ class DemonstrationsConfig:
     games: int = 100
     """Training games that the expert plays."""
     expert: str = "handcoded"
-    """Expert of the environment: handcoded or planner (households), shopper or oracle (shops); the toy environment has
-    its exact solution instead."""
+    """Expert of the environment: handcoded or planner (ALFWorld), homekeeper or planner (VirtualHome), shopper or oracle
+    (WebShop); the toy environment has its exact solution instead."""
     noise: float = 0.25
     """Share of turns at which a random command is executed, and not imitated."""
 
@@ -179,7 +179,7 @@ class TargetsConfig:
     """Most commands tried at a state, drawn at random, the one taken among them; None for all."""
     completer: str = "expert"
     """Who plays on: policy, or a prover (arXiv:2410.08146) that acts from the texts alone: expert (ALFWorld's handcoded
-    agent, WebShop's shopper), random."""
+    agent, VirtualHome's homekeeper, WebShop's shopper), random."""
     n: int = 1
     """Continuations of each command; one is enough for a completer that draws nothing."""
     gamma: float = GAMMA
