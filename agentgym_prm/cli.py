@@ -195,7 +195,8 @@ def play(
     Args:
         games: Which games.
         agent: human, random, expert (which acts from the texts alone), or an expert of the environment: handcoded,
-            planner or walkthrough (ALFWorld), homekeeper, planner or program (VirtualHome), shopper or oracle (WebShop).
+            planner or walkthrough (ALFWorld), homekeeper, planner or program (VirtualHome), shopper or oracle
+            (WebShop).
         task: Number of the game within its split, from 0.
         delay: Pause before each of a watched agent's commands, in seconds.
         web: Serve the shop's pages to a browser on this machine, until Ctrl-C: a person plays, or watches the agent's

@@ -138,8 +138,8 @@ class DemonstrationsConfig:
     games: int = 100
     """Training games that the expert plays."""
     expert: str = "handcoded"
-    """Expert of the environment: handcoded or planner (ALFWorld), homekeeper or planner (VirtualHome), shopper or oracle
-    (WebShop); the toy environment has its exact solution instead."""
+    """Expert of the environment: handcoded or planner (ALFWorld), homekeeper or planner (VirtualHome), shopper or
+    oracle (WebShop); the toy environment has its exact solution instead."""
     noise: float = 0.25
     """Share of turns at which a random command is executed, and not imitated."""
 
