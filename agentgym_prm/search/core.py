@@ -1,4 +1,4 @@
-"""What a search engine is to its users: texts in, the numbers of the best documents out."""
+"""What a search engine is to its users: many queries in, for each the best documents or passages out."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -22,4 +22,28 @@ class SearchIndex(Protocol):
 
     def hits(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """For each query the ``k`` best documents with their scores, best first."""
+        ...
+
+
+class Passage(NamedTuple):
+    """A piece of text of an encyclopedia."""
+
+    id: str
+    title: str
+    text: str
+
+
+class Found(NamedTuple):
+    """A passage that was found."""
+
+    passage: Passage
+    score: float
+    """How well it answers the query; comparable within one query only."""
+
+
+class PassageSearch(Protocol):
+    """Passages that can be searched, by several threads at once: here, in Lucene, on a server, densely."""
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
+        """For each query the ``k`` passages that answer it best, best first; fewer where fewer match at all."""
         ...
