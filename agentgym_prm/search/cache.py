@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def content_hash(path: Path, notes: Path) -> str:
-    """SHA-256 of a file's bytes, kept in ``notes`` by its path, size and time of change: hashing gigabytes takes time."""
+    """SHA-256 of a file's bytes, kept in ``notes`` by path, size and time of change: hashing gigabytes takes time."""
     stat = path.stat()
     seen = hashlib.sha256(f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:32]
     note = notes / seen

@@ -3,8 +3,8 @@
 Known rows, in any file that ``rows.read_rows`` reads:
 
 - ``{id, title, text}``, also with ``_id``; DPR's ``psgs_w100.tsv`` is a table of these;
-- ``{id, contents}``: Pyserini's form, and that of Search-R1's ``wiki-18``. The first line is the title, in quotation marks
-  or not, unless a field states it;
+- ``{id, contents}``: Pyserini's form, and that of Search-R1's ``wiki-18``. The first line is the title, in quotation
+  marks or not, unless a field states it;
 - pages of KILT, ``{wikipedia_id, wikipedia_title, text: [paragraphs]}``. A page is one passage whose indexed words are
   those of Pyserini's ``wikipedia-kilt-doc`` (all paragraphs put together, marks of lists and headings included); or its
   paragraphs are passages, numbered as KILT and ``wikipedia-kilt`` number them, without headings, and with a list
@@ -70,10 +70,10 @@ def passage_of(record: Mapping[str, Any]) -> Passage:
 
 
 def contents_of(passage: Passage) -> str:
-    """Title and text in one, as Search-R1's corpus and server have it.
+    r"""Title and text in one, as Search-R1's corpus and server have it.
 
     >>> contents_of(Passage("7", "Ada Lovelace", "She wrote the first program."))
-    '"Ada Lovelace"\\nShe wrote the first program.'
+    '"Ada Lovelace"\nShe wrote the first program.'
     """
     return f'"{passage.title}"\n{passage.text}'
 

@@ -1,9 +1,8 @@
 """Passages that a server finds: a client of Search-R1's retrieval server, ours (``server.py``) or any other like it.
 
 ``POST /retrieve`` with ``{"queries": [...], "topk": k, "return_scores": true}`` is answered by
-``{"result": [[{"document": {id, contents}, "score": s}, …], …]}``, a list for each query. Such servers differ: some know
-no scores, leave out ids, or return more than was asked for; what they send is
-taken as far as it states passages.
+``{"result": [[{"document": {id, contents}, "score": s}, …], …]}``, a list for each query. Such servers differ: some
+know no scores, leave out ids, or return more than was asked for; what they send is taken as far as it states passages.
 """
 
 import http

@@ -11,10 +11,10 @@ Natural Questions       ``question, answer: [...]``                             
 KILT                    ``id, input, output: [{answer, provenance}]``                         –
 HotpotQA                ``_id, question, answer, type, level, supporting_facts``              ``bridge/easy``
 2WikiMultihopQA         the same, with ``evidences`` and without ``level``                    ``compositional``
-MuSiQue                 ``id, question, answer, answer_aliases, paragraphs,                   ``2hop``, ``3hop``, ``4hop``
+MuSiQue                 ``id, question, answer, answer_aliases, paragraphs,                   ``2hop``, ``3hop``, …
                         question_decomposition``
-FlashRAG, Search-R1     ``id, question, golden_answers``                                      ``data_source``, or that of
-                                                                                              HotpotQA in ``metadata``
+FlashRAG, Search-R1     ``id, question, golden_answers``, also with HotpotQA's in             HotpotQA's, else
+                        ``metadata``                                                          ``data_source``
 any                     ``id, question, answers``, and ``kind``, ``supports`` if known        ``kind``
 ======================  ====================================================================  =========================
 
