@@ -69,6 +69,7 @@ class _RefusedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     server: SearchServer
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # also what is no HTTP is answered with a status
     timeout = 60
     disable_nagle_algorithm = True  # headers and body are sent apart, and the second would wait
 
