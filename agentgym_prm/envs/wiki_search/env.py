@@ -52,8 +52,9 @@ class WikiSearchEnv(TextEnv):
         k: Passages a search brings.
         max_searches: Calls of tools that are answered; the next one ends the episode. By default no limit but the cap.
         max_result_length: Longest text that a tool brings; ``None`` for no limit.
-        length_unit: Of that: ``"characters"``, or ``"tokens"``: words and punctuation marks unless there is a tokenizer.
-        tokenizer: Where the tokens of a text begin and end (``engine.Tokenizer``).
+        length_unit: Of that: ``"characters"`` or ``"tokens"``.
+        tokenizer: Where the tokens of a text begin and end (``engine.Tokenizer``); by default words and single other
+            marks count.
         tools: Functions that can be called beside ``wiki_search``, or in its place; only by the protocol ``xml``.
         suggestions: Whether the admissible commands list searches and answers, for agents that choose: names, years and
             numbers of the texts seen so far. Otherwise none are listed. By default in small builtin questions.

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 
 from agentgym_prm.envs.parsing import search_r1_element, xml_element
 from agentgym_prm.envs.wiki_search.moves import Answer, Malformed, Search
-from agentgym_prm.envs.wiki_search.tools import Tool, documents, wiki_search_over
+from agentgym_prm.envs.wiki_search.tools import NoPassages, Tool, documents, wiki_search_over
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.search.core import Found
 
@@ -72,6 +72,10 @@ class Protocol(ABC):
         """The observation after a tool was called and brought ``text``, or was refused with it."""
         return text
 
+    def brought(self, observation: str) -> str:
+        """What ``result`` made an observation of, but for white space at its ends."""
+        return observation
+
     def refusal(self, error: str) -> str:
         """The observation after a command that is none."""
         return error
@@ -94,7 +98,7 @@ class XMLProtocol(Protocol):
 
     def __init__(self, tools: Sequence[Callable[..., Any]] = ()) -> None:
         # Only its signature is needed here: a search is a move of its own.
-        self._search = Tool.of(wiki_search_over(_NoPassages()))
+        self._search = Tool.of(wiki_search_over(NoPassages()))
         self._tools = {tool.name: tool for tool in (self._search, *map(Tool.of, tools))}
 
     def opening(self, question: str) -> str:
@@ -119,6 +123,9 @@ class XMLProtocol(Protocol):
 
     def result(self, text: str) -> str:
         return f"<result>\n{text}\n</result>" if text.strip() else "Error: Tool execution returned empty output."
+
+    def brought(self, observation: str) -> str:
+        return observation.removeprefix("<result>").removesuffix("</result>").strip()
 
     def _call(self, text: str) -> Move:
         try:
@@ -202,6 +209,9 @@ class SearchR1Protocol(Protocol):
     def result(self, text: str) -> str:
         return f"\n\n<information>{text.strip()}</information>\n\n"
 
+    def brought(self, observation: str) -> str:
+        return observation.strip().removeprefix("<information>").removesuffix("</information>").strip()
+
 
 PROTOCOLS: Final = {protocol.name: protocol for protocol in (XMLProtocol, ReActProtocol, SearchR1Protocol)}
 
@@ -233,11 +243,6 @@ def protocol_of(question: str, opening: str) -> Protocol:
         if protocol.opening(question) == opening:
             return protocol
     raise ValueError(f"no protocol opens with {opening!r:.80} for the question {question!r:.80}")
-
-
-class _NoPassages:
-    def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
-        return [[] for _ in queries]
 
 
 def _first_sentences(text: str, number: int = 5) -> str:

@@ -50,6 +50,14 @@ def documents(found: Sequence[Found]) -> str:
     return "\n\n".join(f"{passage.title}\n{passage.text}" for passage, _ in found) or NOTHING_FOUND
 
 
+class NoPassages:
+    """An encyclopedia without any passage, where only the search tool's signature is needed."""
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
+        """Nothing for each query."""
+        return [[] for _ in queries]
+
+
 @dataclass(frozen=True)
 class Tool:
     """A function and how it is called."""
