@@ -12,6 +12,7 @@ from agentgym_prm.agents.scripted import (
     HomekeeperAgent,
     RandomAgent,
     ReplayAgent,
+    SearcherAgent,
     ShopperAgent,
 )
 from agentgym_prm.envs import ENV_IDS, register_envs
@@ -43,6 +44,7 @@ __all__ = [
     "ReplayAgent",
     "RewardTerm",
     "Rubric",
+    "SearcherAgent",
     "Shaping",
     "ShopperAgent",
     "Step",

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentgym_prm.agents.core import Agent
-from agentgym_prm.agents.scripted import HandcodedAgent, HomekeeperAgent, ShopperAgent
-from agentgym_prm.envs import ALFWORLD, TOY, VIRTUALHOME, WEBSHOP
+from agentgym_prm.agents.scripted import HandcodedAgent, HomekeeperAgent, SearcherAgent, ShopperAgent
+from agentgym_prm.envs import ALFWORLD, TOY, VIRTUALHOME, WEBSHOP, WIKISEARCH
 from agentgym_prm.errors import UsageError
 
 
@@ -86,6 +86,16 @@ _FAMILIES: Final = {
         demonstrations=200,
         rollouts=800,
         gamma=0.8,
+    ),
+    WIKISEARCH: Family(
+        settings=("data", "split", "difficulty"),
+        text_expert="reader",
+        make_text_expert=lambda steps: SearcherAgent(),
+        privileged=("oracle",),
+        choices={"suggestions": True},
+        prompt="wiki",
+        chat_prompt="wiki_xml",
+        gamma=0.9,
     ),
     TOY: Family(),
 }

@@ -42,7 +42,7 @@ _REQUIRED_INFO: Final = {
     InfoKey.VALID_ACTION: bool,
     InfoKey.STEPS: int,
 }
-_ABOUT_THE_COMMAND: Final = (InfoKey.VALID_ACTION, InfoKey.ERROR, InfoKey.STEPS)
+_ABOUT_THE_COMMAND: Final = (InfoKey.VALID_ACTION, InfoKey.ERROR, InfoKey.STEPS, InfoKey.MALFORMED_CALLS)
 
 
 class ScriptedEnv(TextEnv):

@@ -44,6 +44,12 @@ class InfoKey:
     """What the step's reward is the sum of, ``dict[str, float]``; only behind reward wrappers."""
     ANSWERS: Final = "answers"
     """Every accepted form of a question's answer, list of ``str``; only where a task is a question."""
+    ANSWER: Final = "answer"
+    """The final answer that was given, ``str``, ``""`` before; only where a task is a question."""
+    SEARCH_RESULT: Final = "search_result"
+    """What the tool that the last command called brought, ``str``; ``""`` if none ran. Only where there are tools."""
+    MALFORMED_CALLS: Final = "malformed_calls"
+    """Commands since ``reset`` that were no call, answer or search, ``int``; only where these have a form."""
 
 
 @dataclass(frozen=True, slots=True)

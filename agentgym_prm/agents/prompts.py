@@ -12,7 +12,8 @@ or two blocks::
 
 Blocks see ``task``, ``observation``, ``admissible_commands``, ``turn`` (from 0), ``first`` (the first turn shown),
 ``dropped`` (turns that are not shown) and, in the style "state", ``steps`` and ``memory`` (what the texts have told so
-far). In a conversation, a block sees its own turn only: that is what keeps earlier messages as they were.
+far). ``{{ tools }}`` stands for a description of the tools that can be called (``Prompt.load``). In a conversation, a
+block sees its own turn only: that is what keeps earlier messages as they were.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,9 +45,14 @@ PROMPTS: Final = (
     "shopping_reason_action",
     "shopping_thought_action",
     "thought_action",
+    "wiki",
+    "wiki_react",
+    "wiki_search_r1",
+    "wiki_xml",
 )
 """The prompts that come with the package."""
 STYLES: Final = ("conversation", "state")
+_TOOLS: Final = "{{ tools }}"
 MEMORIES: Final = ("room", "shop", "home")
 """What reads the texts for prompts of the style "state": ``RoomMemory`` of ALFWorld, ``ShopMemory`` of WebShop,
 ``HomeMemory`` of VirtualHome."""
@@ -82,8 +88,20 @@ class Prompt:
             raise ValueError(f"prompt {self.name!r} has no block 'user': every prompt needs {{% block user %}}")
 
     @classmethod
-    def load(cls, name_or_path: str | Path, *, max_turns: int | None = None) -> "Prompt":
+    def load(
+        cls,
+        name_or_path: str | Path,
+        *,
+        max_turns: int | None = None,
+        tools: Sequence[Callable[..., Any]] | None = None,
+    ) -> "Prompt":
         """A prompt that comes with the package, by name, or any template file.
+
+        Args:
+            name_or_path: Which one.
+            max_turns: At most so many turns are shown.
+            tools: Functions whose signatures and docstrings are told where the template has ``{{ tools }}``; by default
+                the search of ``WikiSearchEnv`` alone. Its ``tools`` are all that it has.
 
         Raises:
             UnknownNameError: Neither a name nor an existing file.
@@ -91,11 +109,11 @@ class Prompt:
         """
         path = Path(name_or_path)
         if path.suffix and path.is_file():
-            return cls(path.stem, path.read_text(encoding="utf-8"), max_turns)
+            return cls(path.stem, _with_tools(path.read_text(encoding="utf-8"), tools), max_turns)
         if name_or_path not in PROMPTS:
             raise UnknownNameError.of("prompt", str(name_or_path), PROMPTS)
         template = files("agentgym_prm.agents").joinpath("templates", f"{name_or_path}.j2")
-        return cls(str(name_or_path), template.read_text(encoding="utf-8"), max_turns)
+        return cls(str(name_or_path), _with_tools(template.read_text(encoding="utf-8"), tools), max_turns)
 
     @cached_property
     def _template(self) -> Any:
@@ -193,6 +211,19 @@ class Prompt:
         if name not in self._template.blocks:
             return ""
         return "".join(self._template.blocks[name](self._template.new_context(values)))
+
+
+def _with_tools(source: str, tools: Sequence[Callable[..., Any]] | None) -> str:
+    """A template with the descriptions of tools written into it, so that it is whole wherever it is kept."""
+    if _TOOLS not in source:
+        if tools:
+            raise ValueError(f"the prompt tells of no tools: a template needs {_TOOLS} to be given some")
+        return source
+    # Imported late: a prompt loads the environment that it is for, no other.
+    from agentgym_prm.envs.wiki_search.tools import NoPassages, describe, wiki_search_over
+
+    described = describe((wiki_search_over(NoPassages()),) if tools is None else tools)
+    return source.replace(_TOOLS, f"{{% raw %}}{described}{{% endraw %}}")
 
 
 def _beginning(memory: str) -> Callable[[str, str, tuple[str, ...]], Reading]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agentgym_prm.envs.alfworld.handcoded import HandcodedExpert
     from agentgym_prm.envs.virtualhome.homekeeper import Homekeeper
     from agentgym_prm.envs.webshop.experts import Shopper
+    from agentgym_prm.envs.wiki_search.searcher import Searcher
 
 
 class RandomAgent(Agent):
@@ -163,6 +164,26 @@ def _keeping_house(task: str, observation: str, admissible: Sequence[str]) -> "H
     from agentgym_prm.envs.virtualhome.homekeeper import Homekeeper
 
     return Homekeeper.begin(task, observation, admissible)
+
+
+class SearcherAgent(Agent):
+    """Plays WikiSearch from its texts alone: questions and results of the history, in whichever protocol they are.
+
+    After the answer it has none to give: an empty command.
+    """
+
+    def __init__(self) -> None:
+        self.name = "reader"
+        self._searchers = HistoryFold(_searching)
+
+    def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
+        return [[Action(self._searchers.of(history).choose())] * n for history in histories]
+
+
+def _searching(task: str, observation: str, admissible: Sequence[str]) -> "Searcher":
+    from agentgym_prm.envs.wiki_search.searcher import Searcher
+
+    return Searcher.begin(task, observation, admissible)
 
 
 class HumanAgent(Agent):

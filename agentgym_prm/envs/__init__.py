@@ -12,11 +12,13 @@ ALFWORLD: Final = "agentgym_prm/ALFWorld-v0"
 TOY: Final = "agentgym_prm/Toy-v0"
 VIRTUALHOME: Final = "agentgym_prm/VirtualHome-v0"
 WEBSHOP: Final = "agentgym_prm/WebShop-v0"
+WIKISEARCH: Final = "agentgym_prm/WikiSearch-v0"
 _ENVIRONMENTS: Final = {
     ALFWORLD: ("alfworld", "ALFWorldEnv", 50),
     TOY: ("toy", "ToyEnv", 20),
     VIRTUALHOME: ("virtualhome", "VirtualHomeEnv", 40),
     WEBSHOP: ("webshop", "WebShopEnv", 15),
+    WIKISEARCH: ("wiki_search", "WikiSearchEnv", 10),
 }
 """Module, class and step cap of each id; the cap is part of what the id stands for."""
 ENV_IDS: Final = tuple(_ENVIRONMENTS)

@@ -5,11 +5,10 @@ so that the environment answers it as it answers any command it does not know. N
 well-formed command is ignored, but a command without its heading is not looked for.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentgym_prm.errors import UnknownNameError
 
@@ -95,37 +94,79 @@ def parse_thought_action(reply: str) -> ParsedReply:
     return _parse_headings(reply, "Thought", "Action")
 
 
+class Element(NamedTuple):
+    """An element of a message: ``<tag>content</tag>``."""
+
+    tag: str
+    content: str
+    start: int
+    """Where in the message it begins."""
+
+    @property
+    def written(self) -> str:
+        """As it stands in the message."""
+        return f"<{self.tag}>{self.content}</{self.tag}>"
+
+
+def first_element(tag: str, message: str) -> Element | None:
+    """What ``re.search("<tag>(.*?)</tag>")`` finds, line breaks included, but in linear time.
+
+    >>> first_element("b", "<b><a>x</a></b></b>").content
+    '<a>x</a>'
+    """
+    start = message.find(f"<{tag}>")
+    inside = start + len(tag) + 2
+    end = message.find(f"</{tag}>", inside) if start >= 0 else -1
+    return Element(tag, message[inside:end], start) if end >= 0 else None
+
+
+def xml_element(message: str) -> Element | None:
+    """What counts of a message in the XML tool protocol: the first answer, else the first tool call."""
+    return first_element("answer", message) or first_element("tool", message)
+
+
+def search_r1_element(message: str) -> Element | None:
+    """What counts of a message in Search-R1's protocol: whichever comes first, a search or an answer.
+
+    Its authors' code cuts a message after the first end of a search, else of an answer, before it looks.
+    """
+    for end in ("</search>", "</answer>"):
+        if end in message:
+            message = message.partition(end)[0] + end
+            break
+    elements = [first_element(tag, message) for tag in ("search", "answer")]
+    return min(filter(None, elements), key=lambda element: element.start, default=None)
+
+
 def parse_xml(reply: str) -> ParsedReply:
     """``<reasoning>…</reasoning>``, then ``<tool>{"name": …, "args": {…}}</tool>`` or ``<answer>…</answer>``.
 
-    The command is that element as it was written; the last one counts.
+    The command is that element as it was written: the environment answers calls that are no JSON. The first one counts,
+    an answer before a call, wherever it stands, as if a model had been stopped there.
 
     >>> parse_xml('<reasoning>Ask.</reasoning><tool>{"name": "wiki_search", "args": {"query": "Oslo"}}</tool>').command
     '<tool>{"name": "wiki_search", "args": {"query": "Oslo"}}</tool>'
     """
-    reasoning = "\n".join(text.strip() for text in re.findall(r"<reasoning>(.*?)</reasoning>", reply, re.DOTALL))
-    outside = re.sub(r"<reasoning>.*?</reasoning>", "", reply, flags=re.DOTALL)
-    elements = list(re.finditer(r"<(tool|answer)>(.*?)</\1>", outside, re.DOTALL))
-    if not elements:
-        return ParsedReply(reasoning=reasoning, error="the reply has neither <tool>…</tool> nor <answer>…</answer>")
-    element = elements[-1]
-    if element[1] == "tool" and (error := _tool_error(element[2])):
+    return _parse_element(reply, xml_element(reply), "reasoning", ("tool", "answer"))
+
+
+def parse_search_r1(reply: str) -> ParsedReply:
+    """``<think>…</think>``, then ``<search>…</search>`` or ``<answer>…</answer>``: the first one counts.
+
+    >>> parse_search_r1("<think>Ask.</think><search>Oslo</search>").command
+    '<search>Oslo</search>'
+    """
+    return _parse_element(reply, search_r1_element(reply), "think", ("search", "answer"))
+
+
+def _parse_element(reply: str, element: Element | None, reasoning_tag: str, wanted: tuple[str, str]) -> ParsedReply:
+    thoughts = re.findall(f"<{reasoning_tag}>(.*?)</{reasoning_tag}>", reply, re.DOTALL)
+    reasoning = "\n".join(text.strip() for text in thoughts)
+    if element is None:
+        first, second = wanted
+        error = f"the reply has neither <{first}>…</{first}> nor <{second}>…</{second}>"
         return ParsedReply(reasoning=reasoning, error=error)
-    if not element[2].strip():
-        return ParsedReply(reasoning=reasoning, error="the <answer> is empty")
-    return ParsedReply(element[0], reasoning)
-
-
-def _tool_error(text: str) -> str:
-    try:
-        call = json.loads(text)
-    except ValueError as error:
-        return f"the tool call is no JSON: {error}"
-    except RecursionError:
-        return "the tool call is no JSON: nested too deeply"
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not isinstance(call.get("args"), dict):
-        return 'the tool call must have the form {"name": text, "args": {…}}'
-    return ""
+    return ParsedReply(element.written, reasoning)
 
 
 def _parse_headings(reply: str, reason: str, action: str) -> ParsedReply:
@@ -142,11 +183,16 @@ def _render_xml(command: str, reasoning: str) -> str:
     return f"<reasoning>{reasoning}</reasoning>{command}" if reasoning else command
 
 
+def _render_search_r1(command: str, reasoning: str) -> str:
+    return f"<think>{reasoning}</think>{command}" if reasoning else command
+
+
 _FORMATS: Final = (
     ReplyFormat("bare", parse_bare, lambda command, reasoning: command, command_only=True),
     ReplyFormat("reason_action", parse_reason_action, "REASON:\n{1}\nACTION:\n{0}".format),
     ReplyFormat("thought_action", parse_thought_action, "Thought: {1}\nAction: {0}".format),
     ReplyFormat("xml", parse_xml, _render_xml),
+    ReplyFormat("search_r1", parse_search_r1, _render_search_r1),
 )
 REPLY_FORMATS: Final = {each.name: each for each in _FORMATS}
 
@@ -156,7 +202,7 @@ def parse_reply(reply: str, reply_format: str, commands: str = "verbatim") -> Pa
 
     Args:
         reply: All that the model wrote.
-        reply_format: ``"bare"``, ``"reason_action"``, ``"thought_action"`` or ``"xml"``.
+        reply_format: ``"bare"``, ``"reason_action"``, ``"thought_action"``, ``"xml"`` or ``"search_r1"``.
         commands: How the command is cleaned: ``"household"`` (ALFWorld), ``"home"`` (VirtualHome) or ``"verbatim"``.
 
     Raises:

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from agentgym_prm.envs.parsing import REPLY_FORMATS, ParsedReply, household_command, parse_reply
@@ -20,11 +22,19 @@ TOOL = '<tool>{"name": "wiki_search", "args": {"query": "Oslo"}}</tool>'
         ("xml", f"<reasoning>Ask it.</reasoning>\n{TOOL}", TOOL, "Ask it."),
         ("xml", "<answer>Oslo</answer>", "<answer>Oslo</answer>", ""),
         ("xml", f"{TOOL}<answer>Oslo</answer>", "<answer>Oslo</answer>", ""),
-        ("xml", f"<reasoning><answer>no</answer></reasoning>{TOOL}", TOOL, "<answer>no</answer>"),
+        ("xml", f"<answer>Oslo</answer>{TOOL}<answer>Bergen</answer>", "<answer>Oslo</answer>", ""),
+        ("xml", f"<reasoning>No <answer>.</reasoning>{TOOL} {TOOL.replace('Oslo', 'Bergen')}", TOOL, "No <answer>."),
+        ("xml", "<tool>look</tool>", "<tool>look</tool>", ""),  # no JSON: the environment says so
+        ("xml", '<tool>["wiki_search"]</tool>', '<tool>["wiki_search"]</tool>', ""),
+        ("xml", "<answer> </answer>", "<answer> </answer>", ""),
+        ("search_r1", "<think>Ask.\n</think>\n<search> Oslo </search>", "<search> Oslo </search>", "Ask."),
+        ("search_r1", "<search>a</search><answer>b</answer>", "<search>a</search>", ""),
+        ("search_r1", "<answer>a</answer><search>b</search>", "<answer>a</answer>", ""),
+        ("search_r1", "<answer>a <search>b</search></answer>", "<search>b</search>", ""),  # cut after the search
     ],
 )  # fmt: skip
 def test_well_formed_replies(reply_format, reply, command, reasoning):
-    cleaner = "verbatim" if reply_format == "xml" else "household"
+    cleaner = "verbatim" if reply_format in ("xml", "search_r1") else "household"
     assert parse_reply(reply, reply_format, cleaner) == ParsedReply(command, reasoning)
 
 
@@ -39,18 +49,25 @@ def test_well_formed_replies(reply_format, reply, command, reasoning):
         ("reason_action", "REASON: x\nACTION:\n \n", "nothing follows"),
         ("thought_action", "Thought: look", "no line that starts with Action"),
         ("xml", "look", "neither"),
-        ("xml", "<tool>look</tool>", "no JSON"),
-        ("xml", "<tool>" + "[" * 100_000 + "</tool>", "no JSON"),
-        ("xml", '<tool>["wiki_search"]</tool>', "must have the form"),
-        ("xml", '<tool>{"name": "wiki_search"}</tool>', "must have the form"),
-        ("xml", "<tool>{}", "neither"),
-        ("xml", "<answer> </answer>", "empty"),
+        ("xml", "<tool>{}", "neither <tool>…</tool> nor <answer>…</answer>"),
+        ("xml", "</tool>{}<tool>", "neither"),
+        ("search_r1", "<search>Oslo", "neither <search>…</search> nor <answer>…</answer>"),
+        ("search_r1", "</search><answer>Oslo</answer>", "neither"),  # cut after the stray end of a search
     ],
 )
 def test_malformed_replies_are_data(reply_format, reply, error):
     parsed = parse_reply(reply, reply_format, "household")
     assert parsed.command == ""
     assert error in parsed.error
+
+
+@pytest.mark.parametrize("tag", ["answer", "tool", "search"])
+def test_a_hundred_thousand_tags_without_an_end_are_read_at_once(tag):
+    """A regular expression would look for the end anew from each of them."""
+    started = time.perf_counter()
+    for reply_format in ("xml", "search_r1"):
+        assert parse_reply(f"<{tag}>" * 100_000, reply_format).command == ""
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("name", ["bare", "reason_action", "thought_action"])
