@@ -58,8 +58,8 @@ def test_public_names_are_sorted_and_pinned():
         "HomekeeperAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
         "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv",
-        "TextSpace", "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__", "collect", "evaluate",
-        "rewarded",
+        "TextSpace", "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__",
+        "collect", "evaluate", "rewarded",
     }  # fmt: skip
     assert all(hasattr(agentgym_prm, name) for name in agentgym_prm.__all__)
 

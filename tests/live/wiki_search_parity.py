@@ -121,8 +121,8 @@ _XML = (
 )  # fmt: skip
 _TAGS = (
     "<search>", "</search>", "<answer>", "</answer>", "<think>so</think>", "<information>", "</information>", "text",
-    "\n", "<search>Anna Ek</search>", "<search> river\n</search>", "<search></search>", "<search>zebra</search>", "<Search>",
-    "<answer>Runn</answer>", "<answer> </answer>", "<answer>a <search>Oslo</search></answer>",
+    "\n", "<search>Anna Ek</search>", "<search> river\n</search>", "<search></search>", "<search>zebra</search>",
+    "<Search>", "<answer>Runn</answer>", "<answer> </answer>", "<answer>a <search>Oslo</search></answer>",
 )  # fmt: skip
 _ACTIONS = (
     "search[Anna Ek]", "Search[river]", "search[]", "search[zebra]", "search[a[b]]", "search[Anna", "search Anna]",

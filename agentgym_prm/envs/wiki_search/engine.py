@@ -45,8 +45,8 @@ class Engine:
         tokenizer: What tokens are; ``words_and_marks`` by default.
         reward: ``"exact_match"`` or ``"f1"``.
         metric: Whose evaluation decides (``answers.METRICS``).
-        suggestions: Whether the admissible commands are searches for, and answers with, the names, years and numbers of
-            the texts seen so far. Any other text is understood either way, so without this none are listed.
+        suggestions: Whether the admissible commands list the question and the names seen so far as searches, these and
+            the years and numbers seen as answers. Any text is understood either way; without this none are listed.
 
     Attributes:
         question: What is being answered.
@@ -227,5 +227,6 @@ def _suggested(protocol: Protocol, question: str, texts: tuple[str, ...], search
     if asks_yes_or_no(question):
         moves += [Answer("yes"), Answer("no")]
     if searches:
-        moves += [Search(text) for text in dict.fromkeys((question, *asked, *read))]
+        named = (name for name in asked + read if not name[0].isdigit())
+        moves += [Search(text) for text in dict.fromkeys((question, *named))]
     return tuple(sorted(map(protocol.render, moves)))

@@ -211,19 +211,19 @@ def test_suggestions_are_searches_for_and_answers_with_what_was_read():
         "finish[Oslo]", "finish[no]", "finish[yes]", "search[Is Oslo a city?]", "search[Oslo]",
     )  # fmt: skip
     give(playing, Search("Oslo"))
-    read = ("Aker", "Anna Ek", "Falun", "Oslo")
+    assert "finish[Aker]" in playing.admissible_commands()
     playing.reset(RIVER)
     assert playing.admissible_commands() == ("finish[Anna Ek]", "search[Anna Ek]", f"search[{RIVER.text}]")
     give(playing, Search("Anna painter"))
-    # Both Falun and Oslo are named in her passage, as is the year.
-    expected = {f"{verb}[{name}]" for verb in ("finish", "search") for name in ("Anna Ek", "1901", "Falun", "Oslo")}
-    assert {*playing.admissible_commands()} == {*expected, f"search[{RIVER.text}]"}
-    assert list(playing.admissible_commands()) == sorted(playing.admissible_commands())
+    # Both Falun and Oslo are named in her passage, and a year, which is not searched for.
+    assert playing.admissible_commands() == (
+        "finish[1901]", "finish[Anna Ek]", "finish[Falun]", "finish[Oslo]",
+        "search[Anna Ek]", "search[Falun]", f"search[{RIVER.text}]", "search[Oslo]",
+    )  # fmt: skip
     for command in playing.admissible_commands():
         twin = playing.clone()
         twin.step(command)
         assert twin.valid
-    assert read  # all suggestions of the first question are gone
     give(playing, Answer("Oslo"))
     assert playing.admissible_commands() == ()
 
