@@ -1,16 +1,18 @@
 """``agentgym-prm``: the package's functions as commands of the same names.
 
-``play`` a game, ``rollout`` trajectories to a file, ``eval`` agents, ``export-games`` as official game files, and the
-training commands, from ``pipeline`` on (``training_cli.py``, which is imported when one of them is asked for).
+``play`` a game, ``rollout`` trajectories to a file, ``eval`` agents, ``export-games`` as official game files,
+``serve-index`` passages to search in, and the training commands, from ``pipeline`` on (``training_cli.py``, which is
+imported when one of them is asked for).
 Exit status: 0 done, 1 a game was not won in ``play``, 2 wrong arguments or missing data, 130 interrupted.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -41,6 +43,7 @@ _TRAINING = {
 """Commands that load torch, and what the overview says of them."""
 _NO_CAP = 1000
 _RESUME = "rollout and eval continue with --resume --run-dir DIR"
+_NOTHING_KEPT = "an index that was not finished is not kept"
 
 
 @dataclass(frozen=True)
@@ -241,8 +244,7 @@ def _serve(games: Games, agent: str, task: int, port: int, recorded: Path | None
 
     if games.checked_env() != WEBSHOP:
         raise UsageError(f"only {WEBSHOP} has pages to show, not {games.env}: play in the terminal, without --web")
-    if not 0 <= port < 1 << 16:
-        raise UsageError(f"--port must be in [0, 65536), got {port}")
+    _check_port(port)
     envs = games.make(1, agent)
     _check_task(task, envs)
     episodes = _recorded(recorded, envs) if recorded is not None else []
@@ -254,12 +256,21 @@ def _serve(games: Games, agent: str, task: int, port: int, recorded: Path | None
     except OSError as error:
         raise UsageError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from error
     print(f"{server.address}  (Ctrl-C stops)", flush=True)
+    _serve_until_interrupted(server)
+    return 0
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port < 1 << 16:
+        raise UsageError(f"--port must be in [0, 65536), got {port}")
+
+
+def _serve_until_interrupted(server: BaseServer) -> None:
     with server:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
-    return 0
 
 
 def _recorded(path: Path, envs: gym.vector.VectorEnv[Any, Any, Any]) -> list[Trajectory]:
@@ -492,6 +503,46 @@ def export_games(
     return 0
 
 
+def serve_index(
+    index: str,
+    /,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    topk: int = 3,
+    split_pages: bool = False,
+) -> int:
+    """Serve passages to search in, by the protocol of Search-R1's retrieval server, until Ctrl-C.
+
+    POST /retrieve with {"queries": [...], "topk": 3, "return_scores": true}; GET /health.
+
+    Args:
+        index: A corpus (a file of passages, which is indexed on first use), the folder of an index of passages,
+            lucene:FOLDER or lucene:NAME (extra [search]), or another server's http://HOST:PORT.
+        host: Interface to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for every machine that can reach it.
+        port: Where to listen; 0 takes a free one.
+        topk: Passages for a query where a request names no number.
+        split_pages: Of a corpus of KILT's pages, serve paragraphs instead of pages.
+    """
+    from agentgym_prm.search.opening import open_search
+    from agentgym_prm.search.server import MOST_PASSAGES, SearchServer
+
+    _check_port(port)
+    if not 1 <= topk <= MOST_PASSAGES:
+        raise UsageError(f"--topk must be in [1, {MOST_PASSAGES}], got {topk}")
+    try:
+        search = open_search(index, split_pages=split_pages)
+    except ValueError as error:  # also an address that is none
+        raise UsageError(str(error)) from error
+    try:
+        server = SearchServer(search, host=host, port=port, topk=topk)
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be used ({error.strerror}): choose another --host or --port") from error
+    size = f"{len(search):,} passages, " if isinstance(search, Sized) else ""
+    print(f"{server.address}/retrieve  ({size}Ctrl-C stops)", flush=True)
+    _serve_until_interrupted(server)
+    return 0
+
+
 def _at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
@@ -536,7 +587,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        way = "the same command continues it" if arguments and arguments[0] in _TRAINING else _RESUME
+        asked = arguments[0] if arguments else ""
+        way = "the same command continues it" if asked in _TRAINING else _RESUME
+        way = _NOTHING_KEPT if asked == "serve-index" else way
         print(f"\ninterrupted; {way}", file=sys.stderr)
         return 130
 
@@ -551,7 +604,7 @@ def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         training = training_commands(arguments)
     else:
         training = {name: _announced(text) for name, text in _TRAINING.items()}
-    return {**commands, **training, "report": report, "export-games": export_games}
+    return {**commands, **training, "report": report, "export-games": export_games, "serve-index": serve_index}
 
 
 def _announced(text: str) -> Callable[..., int]:

@@ -5,7 +5,9 @@
     AgentGymError
     ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
+    ├── DataFormatError (ValueError)            a corpus or question file with a row that is none
     ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
+    ├── SearchServerError (ConnectionError)     a retrieval server that does not answer, or answers something else
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
     ├── ScriptError (ValueError)                a line that is no action of a VirtualHome script
@@ -33,8 +35,16 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
     """No game data where they were looked for."""
 
 
+class DataFormatError(AgentGymError, ValueError):
+    """A corpus or a file of questions is damaged or of an unknown kind; the message names the file and the row."""
+
+
 class IndexFormatError(AgentGymError, ValueError):
     """A search index on disk is damaged, incomplete or of another version."""
+
+
+class SearchServerError(AgentGymError, ConnectionError):
+    """A retrieval server cannot be reached, fails or does not speak the protocol; the message names it."""
 
 
 class MissingDependencyError(AgentGymError, ImportError):
