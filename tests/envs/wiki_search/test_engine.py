@@ -217,7 +217,7 @@ def test_suggestions_are_searches_for_and_answers_with_what_was_read():
     give(playing, Search("Anna painter"))
     # Both Falun and Oslo are named in her passage, and a year, which is not searched for.
     assert playing.admissible_commands() == (
-        "finish[1901]", "finish[Anna Ek]", "finish[Falun]", "finish[Oslo]",
+        "finish[1901]", "finish[Anna Ek]", "finish[Falun]", "finish[Oslo]", "finish[painter]",
         "search[Anna Ek]", "search[Falun]", f"search[{RIVER.text}]", "search[Oslo]",
     )  # fmt: skip
     for command in playing.admissible_commands():
@@ -231,7 +231,7 @@ def test_suggestions_are_searches_for_and_answers_with_what_was_read():
 def test_no_searches_are_suggested_beyond_their_limit_and_nothing_without_suggestions():
     playing = engine("react", suggestions=True, max_searches=1)
     give(playing, Search("Anna painter"))
-    assert playing.admissible_commands() == ("finish[1901]", "finish[Anna Ek]", "finish[Falun]", "finish[Oslo]")
+    assert [command for command in playing.admissible_commands() if command.startswith("search")] == []
     assert engine("react").admissible_commands() == ()
 
 

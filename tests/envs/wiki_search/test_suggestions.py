@@ -1,6 +1,6 @@
 import pytest
 
-from agentgym_prm.envs.wiki_search.suggestions import asks_yes_or_no, names_in
+from agentgym_prm.envs.wiki_search.suggestions import asks_yes_or_no, names_in, nouns_in
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from agentgym_prm.envs.wiki_search.suggestions import asks_yes_or_no, names_in
         ('the song "red doors" by “the Keys”', ("red doors", "the Keys", "Keys")),
         ("Oslo, Oslo. Oslo", ("Oslo",)),
         ("The Bank of the", ("Bank",)),
+        ("by V. Ek. She sang", ("V. Ek",)),
         ("What is it?", ()),
         ("", ()),
     ],
@@ -28,3 +29,13 @@ def test_which_questions_yes_or_no_answers():
     assert asks_yes_or_no("were they born in one town?")
     assert not asks_yes_or_no("Who is it?")
     assert not asks_yes_or_no("")
+
+
+def test_nouns_stand_after_an_article_or_at_the_end_of_a_clause():
+    assert nouns_in("He was an architect, and an old one. It makes wool, silk and Salt.") == (
+        "architect",
+        "old",
+        "wool",
+    )
+    assert nouns_in("A town (on the river) of 3,000") == ("town", "river")
+    assert nouns_in("") == ()
