@@ -1,7 +1,8 @@
 """The originals of WikiSearch's protocols as oracles: what they answer to messages, one episode at a time.
 
 Read from checkouts in the folder that $WIKI_SEARCH_ORIGINALS names: ``Multi-Turn-RL-Agent`` (github.com/SiliangZeng),
-``Search-R1`` (github.com/PeterGriffinJin) and ``ReAct`` (github.com/ysymyth). Of what they import, only what these
+``Search-R1`` (github.com/PeterGriffinJin), ``ReAct`` (github.com/ysymyth), and for their official evaluations
+``triviaqa`` (github.com/mandarjoshi90) and ``hotpot`` (github.com/hotpotqa). Of what they import, only what these
 functions use has to be there: libraries for training, serving and the web are stood in for by empty modules, and the
 search by a function of ours.
 """
@@ -21,7 +22,8 @@ from unittest.mock import MagicMock, patch
 ORIGINALS_VARIABLE = "WIKI_SEARCH_ORIGINALS"
 _STOOD_IN_FOR = (
     "datasets", "trl", "trl.trainer", "trl.trainer.grpo_trainer", "vllm", "torch", "verl", "verl.utils",
-    "verl.utils.tracking", "requests", "gym", "bs4", "originals_search_r1.tensor_helper",
+    "verl.utils.tracking", "ujson", "utils", "utils.dataset_utils", "utils.utils",
+    "requests", "gym", "bs4", "originals_search_r1.tensor_helper",
 )  # fmt: skip
 
 
@@ -38,7 +40,7 @@ def folder(name: str) -> Path:
     if not os.environ.get(ORIGINALS_VARIABLE) or not place.is_dir():
         raise FileNotFoundError(
             f"no {place}: let ${ORIGINALS_VARIABLE} name a folder with checkouts of SiliangZeng/Multi-Turn-RL-Agent, "
-            "PeterGriffinJin/Search-R1 and ysymyth/ReAct"
+            "PeterGriffinJin/Search-R1, ysymyth/ReAct, mandarjoshi90/triviaqa and hotpotqa/hotpot"
         )
     return place
 
@@ -151,13 +153,24 @@ class SearchR1Original:
 
 
 @cache
-def _wikienv() -> Any:
-    place = folder("ReAct") / "wikienv.py"
-    spec = importlib.util.spec_from_file_location("originals_wikienv", place)
+def _script(name: str, place: str) -> Any:
+    """A script of a checkout as a module."""
+    spec = importlib.util.spec_from_file_location(f"originals_{name}", folder(name) / place)
     module = importlib.util.module_from_spec(spec)
     with _stand_ins():
         spec.loader.exec_module(module)
-    return module.WikiEnv
+    return module
+
+
+def official_scores(metric: str, answer: str, form: str) -> tuple[str, float, float]:
+    """Normalised answer, exact match and F1 by the official evaluation of TriviaQA or HotpotQA."""
+    if metric == "triviaqa":
+        script = _script("triviaqa", "evaluation/triviaqa_evaluation.py")
+        f1 = script.f1_score(answer, form)
+    else:
+        script = _script("hotpot", "hotpot_evaluate_v1.py")
+        f1 = script.f1_score(answer, form)[0]
+    return script.normalize_answer(answer), float(script.exact_match_score(answer, form)), float(f1)
 
 
 class ReActOriginal:
@@ -168,7 +181,7 @@ class ReActOriginal:
     """
 
     def __init__(self, search: Callable[[str], list[tuple[str, str]]]) -> None:
-        self._env = _wikienv()()
+        self._env = _script("ReAct", "wikienv.py").WikiEnv()
         self._env.reset()
 
         def search_step(entity: str) -> None:

@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentgym_prm.envs.wiki_search.answers import exact_match, f1, normalised
 from agentgym_prm.envs.wiki_search.engine import Engine
 from agentgym_prm.envs.wiki_search.protocols import make_protocol
 from agentgym_prm.envs.wiki_search.question import Question
 from agentgym_prm.envs.wiki_search.tools import documents
 from tests.envs.wiki_search.passages import QUESTIONS, SharedWords
-from tests.live.wiki_search_original import ReActOriginal, Reply, SearchR1Original, XMLOriginal
+from tests.live.wiki_search_original import ReActOriginal, Reply, SearchR1Original, XMLOriginal, official_scores
 
 RECORDED = Path(__file__).parents[2] / "tests/envs/wiki_search/recorded_replies.json.xz"
 QUESTION = QUESTIONS[0]
@@ -262,6 +263,27 @@ def _paid_otherwise(episode: Mapping[str, Any], states: list[Engine], paid: Mapp
     ]
 
 
+_WORDS = (
+    "the", "a", "An", "yes", "No", "noanswer", "Oslo", "oslo!", "U.S.", "u_s", "’", "‘a’", "´`", "-", "é", "É", "\t",
+    "3,000", "", "a.", "İ", "ß", "日本", "。", "\u00a0", "$", "the-end", "'the'",
+)  # fmt: skip
+
+
+def metric_differences(number: int) -> list[str]:
+    """Answers that are scored otherwise than by the official evaluations."""
+    found, draws = [], random.Random(0)
+    for _ in range(number):
+        answer, form = (" ".join(draws.choices(_WORDS, k=draws.randint(0, 4))) for _ in range(2))
+        if draws.random() < 0.3:
+            form = answer.upper()
+        for metric in ("triviaqa", "hotpotqa"):
+            theirs = official_scores(metric, answer, form)
+            ours = (normalised(answer, metric), exact_match(answer, [form], metric), f1(answer, [form], metric))
+            if theirs != ours:
+                found.append(f"{metric}, {answer!r} for {form!r}: {theirs} officially, {ours} here")
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=3000)
@@ -275,9 +297,11 @@ def main() -> int:
         # How deep nesting may be, and what is said of it, depends on Python.
         if not any("[[" in message for message in episode["messages"]):
             recorded.append({**episode, "replies": replies, "paid": paid})
+    scored = 10 * arguments.episodes
+    found += metric_differences(scored)
     for difference in found[:20]:
         print(difference)
-    print(f"{arguments.episodes} episodes, {turns} messages, {len(found)} differences")
+    print(f"{arguments.episodes} episodes, {turns} messages, {scored} scored answers, {len(found)} differences")
     if arguments.record and not found:
         with lzma.open(RECORDED, "wt", encoding="utf-8") as file:
             json.dump(recorded[:_RECORDED_EPISODES], file)

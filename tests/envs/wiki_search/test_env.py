@@ -217,7 +217,7 @@ def test_an_index_is_named_by_its_corpus(tmp_path, monkeypatch):
 def hostile(draws: random.Random) -> str:
     pieces = (
         "<tool>", "</tool>", "<answer", "</answer>", "<search>", "</search>", "search[", "finish", "]", "{", ":",
-        "\x00", '"name"', '"wiki_search"', "\ud800", "日本", "🙂", " AND ", "field:", '"', "*", "~2", "^", "\n", "the of",
+        "\x00", '"name"', '"wiki_search"', "\ud800", "日本", "🙂", " AND ", "field:", '"', "*", "~2", "^", "\n",
     )  # fmt: skip
     return "".join(draws.choices(pieces, k=draws.randint(0, 12)))
 
