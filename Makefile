@@ -8,7 +8,7 @@ DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
 .PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser \
-	parity-virtualhome record-virtualhome bench bench-best-of-n bench-algorithms bench-alfworld bench-trl \
+	parity-virtualhome record-virtualhome parity-wiki-search record-wiki-search bench bench-best-of-n bench-algorithms bench-alfworld bench-trl \
 	bench-virtualhome clean
 
 setup: $(VENV)/.installed
@@ -63,6 +63,12 @@ parity-virtualhome: setup  ## VirtualHome's engine against the original, a check
 
 record-virtualhome: setup  ## record anew what the original does, which `make test` replays
 	$(BIN)/python -m tests.live.virtualhome_parity --record
+
+parity-wiki-search: setup  ## WikiSearch's protocols and scores against the originals, checkouts of which $$WIKI_SEARCH_ORIGINALS holds
+	$(BIN)/python -m tests.live.wiki_search_parity
+
+record-wiki-search: setup  ## record anew what the originals say, which `make test` replays
+	$(BIN)/python -m tests.live.wiki_search_parity --record
 
 bench-virtualhome: setup  ## VirtualHome's engine and programs, beside the original if $$VIRTUALHOME_HOME names it
 	$(BIN)/python -m benchmarks.virtualhome_engine

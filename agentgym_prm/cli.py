@@ -529,7 +529,10 @@ def serve_index(
     _check_port(port)
     if not 1 <= topk <= MOST_PASSAGES:
         raise UsageError(f"--topk must be in [1, {MOST_PASSAGES}], got {topk}")
-    search = open_search(index, split_pages=split_pages)
+    try:
+        search = open_search(index, split_pages=split_pages)
+    except ValueError as error:  # also an address that is none
+        raise UsageError(str(error)) from error
     try:
         server = SearchServer(search, host=host, port=port, topk=topk)
     except OSError as error:

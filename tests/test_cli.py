@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentgym_prm.cli import _TRAINING, main
+from agentgym_prm.search.remote import RemoteSearch
 from agentgym_prm.store import read_trajectories
 
 
@@ -347,3 +350,63 @@ def test_the_shopper_of_the_command_line_reckons_with_the_step_cap(more):
     arguments = ("--env", "agentgym_prm/WebShop-v0", "--agent", "shopper", "--episodes", "20", "--split", "test")
     assert run("rollout", *arguments, *more, "--run-dir", "out") == 0
     assert all(trajectory.steps[-1].terminated for trajectory in read_trajectories("out/trajectories.jsonl"))
+
+
+def corpus_file(path: Path) -> Path:
+    rows = [{"id": name, "title": name.upper(), "text": f"about {name}"} for name in ("ada", "bern", "cat")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_serve_index_serves_a_corpus_until_it_is_interrupted(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "agentgym_prm",
+        "serve-index",
+        str(corpus_file(tmp_path / "c.jsonl")),
+        "--port",
+        "0",
+    ]
+    environment = os.environ | {"AGENTGYM_PRM_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        announced = server.stdout.readline()
+        url, _, told = announced.partition("  ")
+        try:
+            found = RemoteSearch(url).search(["bern", "about"], 5)
+        finally:
+            server.send_signal(signal.SIGINT)
+        stdout, stderr = server.communicate(timeout=20)
+    assert told == "(3 passages, Ctrl-C stops)\n"
+    assert [[each.passage.id for each in some] for some in found] == [["bern"], ["ada", "bern", "cat"]]
+    assert (server.returncode, stdout.strip(), stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "'nowhere' is nothing to search in: there is no such file or folder; valid are"),
+        (("c.jsonl", "--port", "70000"), "--port must be in [0, 65536), got 70000"),
+        (("c.jsonl", "--topk", "0"), "--topk must be in [1, 1000], got 0"),
+        (("c.jsonl", "--host", "192.0.2.1"), "192.0.2.1:8000 cannot be used ("),
+        (("bad.jsonl",), "bad.jsonl, line 1: there is no 'title'"),
+        (("http://x:y",), "a server is given as http://HOST:PORT"),
+    ],
+)
+def test_serve_index_refuses_what_it_cannot_serve(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path / "cache"))
+    corpus_file(Path("c.jsonl"))
+    Path("bad.jsonl").write_text('{"id": "1"}\n')
+    assert run("serve-index", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_interrupted_index_is_said_not_to_be_kept(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agentgym_prm.search.opening.open_search", interrupted)
+    assert run("serve-index", "x") == 130
+    assert "an index that was not finished is not kept" in capsys.readouterr().err

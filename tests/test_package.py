@@ -57,8 +57,9 @@ def test_public_names_are_sorted_and_pinned():
         "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
         "HomekeeperAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
-        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv", "TextSpace",
-        "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__", "collect", "evaluate", "rewarded",
+        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv",
+        "TextSpace", "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__",
+        "collect", "evaluate", "rewarded",
     }  # fmt: skip
     assert all(hasattr(agentgym_prm, name) for name in agentgym_prm.__all__)
 

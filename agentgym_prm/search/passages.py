@@ -177,7 +177,7 @@ class PassageIndex:
             raise IndexError(f"passage numbers are in [0, {len(self):,}), got {number}")
         start, end = self._offsets[number : number + 2].tolist()
         try:
-            record = json.loads(self._texts[start:end])
+            record = json.loads(self._texts[start:end].decode("utf-8", "surrogatepass"))
             return Passage(record["id"], record["title"], record["text"])
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFormatError(f"the text of passage {number:,} is damaged: build the index anew") from error

@@ -251,7 +251,7 @@ def test_real_passages_and_pages_are_read():
     if not (folder / "passages.jsonl.gz").is_file():
         pytest.skip(f"no {folder / 'passages.jsonl.gz'}: let ${DATA_VARIABLE} name the folder that holds wiki_search/")
     assert sum(1 for _ in read_passages(folder / "passages.jsonl.gz")) == 10_065
-    pages = [json.loads(line) for line in gzip.open(folder / "kilt_pages_100.jsonl.gz")]
+    pages = [*map(json.loads, gzip.decompress((folder / "kilt_pages_100.jsonl.gz").read_bytes()).splitlines())]
     whole = list(read_passages(folder / "kilt_pages_100.jsonl.gz"))
     assert [f"{page.title}\n{page.text}" for page in whole] == ["".join(page["text"]) for page in pages]
     for split in read_passages(folder / "kilt_pages_100.jsonl.gz", split_pages=True):

@@ -81,7 +81,7 @@ def test_damage_is_reported_and_not_kept(tmp_path):
 
 
 def test_a_folder_without_a_lucene_index_is_named(tmp_path):
-    with pytest.raises(DataNotFoundError, match="no Lucene index in .*: there is no segments file"):
+    with pytest.raises(DataNotFoundError, match=r"no Lucene index in .*: there is no segments file"):
         open_search(f"lucene:{tmp_path}")
 
 

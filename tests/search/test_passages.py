@@ -267,7 +267,7 @@ def test_a_repeated_id_in_a_corpus_is_refused_with_both_lines(tmp_path):
 def test_equal_hashes_of_different_ids_are_no_repeat(monkeypatch):
     monkeypatch.setattr(passages_module, "hash", len, raising=False)
     assert len(PassageIndex.build([Passage(name, "", "x") for name in ("a", "b", "cc")])) == 3
-    with pytest.raises(DataFormatError, match="id 'b': the 2. and the 4."):
+    with pytest.raises(DataFormatError, match=r"id 'b': the 2\. and the 4\."):
         PassageIndex.build([Passage(name, "", "x") for name in ("a", "b", "cc", "b")])
 
 
@@ -284,7 +284,7 @@ def test_a_process_that_was_faster_is_no_error(tmp_path, monkeypatch):
 
 
 def test_a_missing_corpus_is_named(tmp_path):
-    with pytest.raises(DataNotFoundError, match="no corpus .*missing"):
+    with pytest.raises(DataNotFoundError, match=r"no corpus .*missing"):
         PassageIndex.of_file(tmp_path / "missing", tmp_path / "cache")
 
 

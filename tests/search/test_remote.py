@@ -183,7 +183,8 @@ HEAD = b"POST /retrieve HTTP/1.1\r\nHost: x\r\n"
         (HEAD + b"Content-Length: 100\r\n\r\n{}", 400),
         (HEAD + b"X: " + b"y" * 70_000 + b"\r\n\r\n", 431),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-        (b"GET / HTTP/9\r\n\r\n", 505),
+        (b"GET / HTTP/9\r\n\r\n", 400),
+        (b"GET / HTTP/9.1\r\n\r\n", 505),
     ],
 )
 def test_requests_that_are_none_end_the_connection_and_nothing_else(index, server, request_, status):

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import mmap
-import os
 import shutil
 import tempfile
 import time
@@ -26,8 +25,8 @@ from tqdm import tqdm
 from agentgym_prm.envs.webshop.official import ProductReader, ShopFiles
 from agentgym_prm.envs.webshop.product import product_record
 from agentgym_prm.errors import GameFormatError
+from agentgym_prm.search.cache import cache_folder, content_hash
 
-VARIABLE: Final = "AGENTGYM_PRM_CACHE"
 _FORMAT: Final = 1
 """To be raised with every change to the cleaning, to the form of a record or to the layout."""
 _ARRAYS: Final = ("asins", "order", "offsets", "checksums", "human", "synthetic")
@@ -36,14 +35,6 @@ _ATTEMPTS: Final = 8
 """A cache may be missing for a moment while another process replaces it."""
 _ABANDONED_AFTER_S: Final = 24 * 3600
 _logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """``$AGENTGYM_PRM_CACHE``, or ``agentgym_prm`` in the user's cache folder."""
-    stated = os.environ.get(VARIABLE)
-    if stated:
-        return Path(stated).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentgym_prm"
 
 
 class ProductCache:
@@ -121,27 +112,8 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _key(files: ShopFiles, num_products: int | None) -> str:
     roles = {"products": files.products, "attributes": files.attributes, "human": files.human}
-    content = {role: _content_hash(path) for role, path in roles.items() if path}
+    content = {role: content_hash(path, cache_folder() / "webshop" / "hashes") for role, path in roles.items() if path}
     return hashlib.sha256(json.dumps([_FORMAT, num_products, content]).encode()).hexdigest()[:32]
-
-
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, kept under its path, size and time of change: hashing gigabytes takes seconds."""
-    stat = path.stat()
-    seen = hashlib.sha256(f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:32]
-    note = cache_folder() / "webshop" / "hashes" / seen
-    with suppress(OSError, UnicodeDecodeError):
-        kept = note.read_text(encoding="ascii")
-        if len(kept) == 64:
-            return kept
-    with path.open("rb") as file:
-        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
-    with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = note.with_name(f"{_UNFINISHED}{os.getpid()}-{note.name}")
-        unfinished.write_text(content_hash, encoding="ascii")
-        unfinished.replace(note)
-    return content_hash
 
 
 def _write(folder: Path, files: ShopFiles, num_products: int | None) -> None:

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from agentgym_prm.envs.core import Outcome, TextEnv, TextVectorEnv
-from agentgym_prm.envs.webshop.cache import cache_folder
 from agentgym_prm.envs.webshop.catalog import Catalogue, open_catalogue
 from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, Engine, Shop
 from agentgym_prm.envs.webshop.experts import EXPERTS, Oracle, Shopper
@@ -27,6 +26,7 @@ from agentgym_prm.envs.webshop.memory import suggested_searches
 from agentgym_prm.envs.webshop.nouns import noun_function
 from agentgym_prm.errors import DataNotFoundError, IndexFormatError, UnknownNameError
 from agentgym_prm.search import BM25Index, SearchIndex
+from agentgym_prm.search.cache import cache_folder
 from agentgym_prm.types import InfoKey
 
 DATA_VARIABLE: Final = "WEBSHOP_DATA"

@@ -14,7 +14,7 @@ from agentgym_prm.envs.wiki_search import answers
 from agentgym_prm.envs.wiki_search.moves import Answer, Malformed, Search
 from agentgym_prm.envs.wiki_search.protocols import BadCall, Call, Protocol
 from agentgym_prm.envs.wiki_search.question import Question
-from agentgym_prm.envs.wiki_search.suggestions import asks_yes_or_no, names_in
+from agentgym_prm.envs.wiki_search.suggestions import asks_yes_or_no, names_in, nouns_in
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.search.core import PassageSearch
 
@@ -45,8 +45,8 @@ class Engine:
         tokenizer: What tokens are; ``words_and_marks`` by default.
         reward: ``"exact_match"`` or ``"f1"``.
         metric: Whose evaluation decides (``answers.METRICS``).
-        suggestions: Whether the admissible commands are searches for, and answers with, the names, years and numbers of
-            the texts seen so far. Any other text is understood either way, so without this none are listed.
+        suggestions: Whether the admissible commands list the question and the names seen so far as searches, these and
+            the numbers and some nouns seen as answers. Any text is understood either way; without this none are listed.
 
     Attributes:
         question: What is being answered.
@@ -222,10 +222,12 @@ class Engine:
 
 def _suggested(protocol: Protocol, question: str, texts: tuple[str, ...], searches: bool) -> tuple[str, ...]:
     asked = names_in(question)
+    nouns = (noun for text in texts for noun in nouns_in(text))
     read = tuple(dict.fromkeys(name for text in texts for name in names_in(text)))
-    moves: list[Search | Answer] = [Answer(name) for name in dict.fromkeys(asked + read)]
+    moves: list[Search | Answer] = [Answer(name) for name in dict.fromkeys((*asked, *read, *nouns))]
     if asks_yes_or_no(question):
         moves += [Answer("yes"), Answer("no")]
     if searches:
-        moves += [Search(text) for text in dict.fromkeys((question, *asked, *read))]
+        named = (name for name in asked + read if not name[0].isdigit())
+        moves += [Search(text) for text in dict.fromkeys((question, *named))]
     return tuple(sorted(map(protocol.render, moves)))

@@ -7,6 +7,7 @@ count as steps (there, only tokens limit them); results are cut to 2,000 charact
 seed picks the question. What commands and observations look like is told in ``protocols.py``.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from os import PathLike
@@ -20,7 +21,7 @@ from agentgym_prm.envs.wiki_search.moves import Answer, Search
 from agentgym_prm.envs.wiki_search.protocols import make_protocol
 from agentgym_prm.envs.wiki_search.question import Question
 from agentgym_prm.envs.wiki_search.tools import wiki_search_over
-from agentgym_prm.errors import DataNotFoundError, UnknownNameError
+from agentgym_prm.errors import DataFormatError, DataNotFoundError, UnknownNameError
 from agentgym_prm.search.core import PassageSearch
 from agentgym_prm.types import InfoKey
 
@@ -33,8 +34,10 @@ FOUND_IDS: Final = "found_ids"
 """Key of ``info``: ids of the passages that the last command brought, ``tuple[str, ...]``."""
 FOUND_TITLES: Final = "found_titles"
 """Key of ``info``: their titles, ``tuple[str, ...]``."""
-_SPLIT_FILES: Final = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
-"""What the names of question files begin with, or contain after a mark."""
+_SPLIT_WORDS: Final = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
+"""Words in the names of question files."""
+_WORDS: Final = re.compile("[a-z]+")
+Data = str | PathLike[str] | Sequence[Question]
 
 
 class WikiSearchEnv(TextEnv):
@@ -45,8 +48,9 @@ class WikiSearchEnv(TextEnv):
             file (``question_files.py``) or to a folder with one for each split; or the questions themselves.
         split: ``train``, ``valid`` or ``test``. One question file is divided by ids, 8:1:1; ``all`` takes it whole.
         difficulty: Of builtin questions: ``"small"`` (for tiny models) or ``"full"``.
-        index: What is searched: anything with a ``search`` method (``PassageSearch``), or what ``open_search`` opens.
-            By default the builtin encyclopedia; questions from files need one.
+        index: What is searched: anything with a ``search`` method (``PassageSearch``), or what ``open_search`` opens: a
+            corpus, the folder of an index, the address of a server, ``lucene:NAME``. By default the builtin
+            encyclopedia or, of a question file that has them, the paragraphs that come with its questions.
         protocol: ``"xml"``, ``"react"`` or ``"search_r1"`` (``protocols.py``). By default ``xml``, in small builtin
             questions ``react``, which takes the fewest tokens.
         k: Passages a search brings.
@@ -57,7 +61,8 @@ class WikiSearchEnv(TextEnv):
             marks count.
         tools: Functions that can be called beside ``wiki_search``, or in its place; only by the protocol ``xml``.
         suggestions: Whether the admissible commands list searches and answers, for agents that choose: names, years and
-            numbers of the texts seen so far. Otherwise none are listed. By default in small builtin questions.
+            numbers and some nouns of the texts seen so far. Otherwise none are listed. By default in small builtin
+            questions.
         reward: ``"exact_match"`` or ``"f1"``.
         metric: Whose normalisation decides: ``"triviaqa"``, ``"squad"`` or ``"hotpotqa"`` (``answers.py``).
         expert: ``"oracle"`` or ``"reader"`` fills ``info["expert_action"]`` at every step.
@@ -70,7 +75,7 @@ class WikiSearchEnv(TextEnv):
     def __init__(
         self,
         *,
-        data: str | PathLike[str] | Sequence[Question] = "builtin",
+        data: Data = "builtin",
         split: str = "train",
         difficulty: str = "full",
         index: str | PathLike[str] | PassageSearch | None = None,
@@ -95,7 +100,7 @@ class WikiSearchEnv(TextEnv):
         self._tasks = _open_tasks(data, split, difficulty)
         small = data == "builtin" and difficulty == "small"
         self._engine = Engine(
-            _open_index(index, data, difficulty),
+            _open_index(index, data, split, difficulty),
             make_protocol(protocol or ("react" if small else "xml"), tuple(tools)),
             k=k,
             max_searches=max_searches,
@@ -214,19 +219,64 @@ class _Tasks:
         return self._places[question_id]
 
 
-def _open_tasks(data: str | PathLike[str] | Sequence[Question], split: str, difficulty: str) -> _Tasks:
+def _open_tasks(data: Data, split: str, difficulty: str) -> _Tasks:
+    splits = SPLITS if data == "builtin" else (*SPLITS, "all")
+    if split not in splits:
+        raise UnknownNameError.of("split", split, splits)
     if data == "builtin":
-        if split not in SPLITS:
-            raise UnknownNameError.of("split", split, SPLITS)
         return _builtin_tasks(split, difficulty)
-    if split not in (*SPLITS, "all"):
-        raise UnknownNameError.of("split", split, (*SPLITS, "all"))
-    if isinstance(data, str | PathLike):
-        return _read_tasks(Path(data).expanduser(), split)
-    return _Tasks(_part(tuple(data), split, "the questions given"))
+    if not isinstance(data, str | PathLike):
+        return _Tasks(_part(tuple(data), split, "the questions given"))
+    return _file_tasks(*_state(_question_file(Path(data), split)), None if Path(data).expanduser().is_dir() else split)
 
 
-# Opened once for all environments of the process.
+def _open_index(
+    index: str | PathLike[str] | PassageSearch | None, data: Data, split: str, difficulty: str
+) -> PassageSearch:
+    if index is None and data == "builtin":
+        return _builtin_index(difficulty)
+    if index is None and isinstance(data, str | PathLike):
+        return _context_index(*_state(_question_file(Path(data), split)))
+    if index is None:
+        raise ValueError("questions that are given need index=: what is to be searched for their answers")
+    from agentgym_prm.search.opening import open_search
+
+    return open_search(str(index) if isinstance(index, PathLike) else index)
+
+
+def _question_file(path: Path, split: str) -> Path:
+    """The file itself, or that of the split in a folder."""
+    path = path.expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataNotFoundError(f"no question file {path}; data='builtin' needs none")
+    names = sorted(each.name for each in path.iterdir() if each.is_file())
+    fitting = [name for name in names if {*_WORDS.findall(name.lower())} & {*_SPLIT_WORDS.get(split, ())}]
+    if len(fitting) != 1:
+        raise DataNotFoundError(
+            f"{path} must hold one question file named after split {split!r}, or data= name a file; it holds "
+            f"{', '.join(names) or 'none'}"
+        )
+    return path / fitting[0]
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    """What changes when the file does."""
+    stat = path.stat()
+    return path.resolve(), stat.st_size, stat.st_mtime_ns
+
+
+def _part(questions: Sequence[Question], split: str, where: str) -> Sequence[Question]:
+    """Eight tenths to train on, one to choose by, one to judge by: a question is in the same part everywhere."""
+    places = {"train": range(8), "valid": (8,), "test": (9,), "all": range(10)}[split]
+    part = tuple(question for question in questions if crc32(question.id.encode()) % 10 in places)
+    if not part:
+        raise DataNotFoundError(f"{where}: none of {len(questions)} questions is in split {split!r}; try 'all'")
+    return part
+
+
+# Opened once for all environments of the process; what comes from a file, anew when it has changed.
 
 
 @lru_cache(maxsize=8)
@@ -244,47 +294,25 @@ def _builtin_index(difficulty: str) -> PassageSearch:
     return PassageIndex.build(builtin_world(difficulty).passages)
 
 
-def _open_index(index: str | PathLike[str] | PassageSearch | None, data: object, difficulty: str) -> PassageSearch:
-    if index is None:
-        if data != "builtin":
-            raise ValueError("questions that are not builtin need index=: what is to be searched for their answers")
-        return _builtin_index(difficulty)
-    if not isinstance(index, str | PathLike):
-        return index
-    return _opened_index(str(index))
-
-
 @lru_cache(maxsize=8)
-def _opened_index(spec: str) -> PassageSearch:
-    from agentgym_prm.search.opening import open_search
-
-    return open_search(spec)
-
-
-def _read_tasks(path: Path, split: str) -> _Tasks:
+def _file_tasks(path: Path, size: int, changed: int, split: str | None) -> _Tasks:
     from agentgym_prm.envs.wiki_search.question_files import read_questions
 
-    if path.is_dir() and split != "all":
-        files = [each for each in sorted(path.iterdir()) if each.is_file() and _is_of(each.name, split)]
-        if len(files) != 1:
-            names = ", ".join(sorted(each.name for each in path.iterdir())) or "nothing"
-            raise DataNotFoundError(f"{path} must hold one file of questions for split {split!r}; it holds {names}")
-        return _Tasks(read_questions(files[0]))
-    return _Tasks(_part(read_questions(path), split, str(path)))
+    questions = read_questions(path)
+    return _Tasks(questions if split is None else _part(questions, split, str(path)))
 
 
-def _is_of(name: str, split: str) -> bool:
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
-    return any(word in _SPLIT_FILES[split] for word in words)
+@lru_cache(maxsize=2)
+def _context_index(path: Path, size: int, changed: int) -> PassageSearch:
+    from agentgym_prm.envs.wiki_search.question_files import context_passages
+    from agentgym_prm.search.passages import PassageIndex
 
-
-def _part(questions: Sequence[Question], split: str, where: str) -> Sequence[Question]:
-    """Eight tenths to train on, one to choose by, one to judge by: a question is in the same part everywhere."""
-    places = {"train": range(8), "valid": (8,), "test": (9,), "all": range(10)}[split]
-    part = tuple(question for question in questions if crc32(question.id.encode()) % 10 in places)
-    if not part:
-        raise DataNotFoundError(f"{where}: none of {len(questions)} questions is in split {split!r}; try 'all'")
-    return part
+    try:
+        return PassageIndex.build(context_passages(path))
+    except DataFormatError as error:
+        raise ValueError(
+            f"questions without paragraphs of their own need index=, what is to be searched for their answers: {error}"
+        ) from error
 
 
 def make_vector_env(num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any) -> TextVectorEnv:

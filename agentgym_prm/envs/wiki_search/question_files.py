@@ -195,7 +195,7 @@ def _facts(record: Mapping[str, Any]) -> Sequence[str]:
         return ()
     if isinstance(facts, Mapping):
         return _strings(facts.get("title", ()), "supporting_facts.title")
-    if not isinstance(facts, list) or not all(isinstance(fact, Sequence) and len(fact) == 2 for fact in facts):
+    if not isinstance(facts, list) or not all(isinstance(fact, list) and len(fact) == 2 for fact in facts):
         raise ValueError("'supporting_facts' must be a list of [title, sentence], or {title: [...], sent_id: [...]}")
     return _strings([fact[0] for fact in facts], "supporting_facts")
 
@@ -210,10 +210,11 @@ def _paragraphs(row: Row) -> Iterator[tuple[str, str]]:
     context = record.get("context")
     if isinstance(context, Mapping):
         sentences = context.get("sentences", context.get("content"))
-        if not isinstance(sentences, list) or not isinstance(context.get("title"), list):
-            raise ValueError("'context' must hold lists 'title' and 'sentences'")
-        context = [*zip(context["title"], sentences, strict=True)]
-    if not isinstance(context, list) or not all(isinstance(each, Sequence) and len(each) == 2 for each in context):
+        titles = context.get("title")
+        if not isinstance(sentences, list) or not isinstance(titles, list) or len(sentences) != len(titles):
+            raise ValueError("'context' must hold 'title' and 'sentences', lists of the same length")
+        context = [[title, some] for title, some in zip(titles, sentences, strict=True)]
+    if not isinstance(context, list) or not all(isinstance(each, list) and len(each) == 2 for each in context):
         raise ValueError("there is no 'context' of paragraphs, [title, [sentences]] each, and no 'paragraphs'")
     for title, sentences in context:
         if not isinstance(title, str):

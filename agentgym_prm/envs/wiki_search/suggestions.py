@@ -1,4 +1,4 @@
-"""What texts offer to search for and to answer with: their names, years and numbers.
+"""What texts offer to search for and to answer with: their names, years, numbers and some of their nouns.
 
 For agents that choose among commands, where a question has no finite list of them.
 """
@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 _QUOTED: Final = re.compile(r'"([^"\n]{1,80})"|“([^”\n]{1,80})”')
+_NOUN: Final = re.compile(r"\b[Aa]n? ([^\W\d_]+)|([^\W\d_]+)(?=[.,;:)])")
 _WORD: Final = re.compile(r"\w+(?:['’.,-]\w+)*")
 
 
@@ -40,8 +41,12 @@ def names_in(text: str) -> tuple[str, ...]:
     run: list[re.Match[str]] = []
     for match in _WORD.finditer(text):
         word = match[0]
-        adjacent = run and text[run[-1].end() : match.start()] == " " and not run[0][0][0].isdigit()
-        if adjacent and (word in _JOINING or word[0].isupper() or word[0].isdigit()):
+        if (
+            run
+            and _adjacent(text, run[-1], match)
+            and not run[0][0][0].isdigit()
+            and (word in _JOINING or word[0].isupper() or word[0].isdigit())
+        ):
             run.append(match)
             continue
         found |= _named(text, run)
@@ -49,9 +54,26 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(found | _named(text, run))
 
 
+@lru_cache(4096)
+def nouns_in(text: str) -> tuple[str, ...]:
+    """Words in lower case that stand where nouns do, in order and each once: after "a", or at the end of a clause.
+
+    >>> nouns_in("Anna was a painter from Oslo, which is known for its cheese.")
+    ('painter', 'cheese')
+    """
+    words = (after or last for after, last in _NOUN.findall(text))
+    return tuple(dict.fromkeys(word for word in words if word.islower() and word not in _NO_NAMES))
+
+
 def asks_yes_or_no(question: str) -> bool:
     """Whether a question begins like one that is answered by yes or no."""
     return question.partition(" ")[0].lower() in _YES_OR_NO
+
+
+def _adjacent(text: str, word: re.Match[str], following: re.Match[str]) -> bool:
+    """Whether a single space is between two words; after an initial, also its full stop."""
+    between = text[word.end() : following.start()]
+    return between == " " or (between == ". " and len(word[0]) == 1)
 
 
 def _named(text: str, run: list[re.Match[str]]) -> dict[str, None]:
