@@ -58,14 +58,19 @@ def comparisons(
         each for each, asked in wording.asked.items() if (asked.same if operation == "same" else asked.compared)
     ]
     having = {each: [entity for entity in entities if each in known.facts[entity.title]] for each in relations}
+    made = 0
     while True:
         relation = draws.pick(relations)
-        one, other = draws.pick(having[relation]), draws.pick(having[relation])
-        if operation == "same" and draws.chance(0.5):
+        others = having[relation]
+        one = draws.pick(others)
+        if operation == "same" and made % 2:
             value = known.facts[one.title][relation]
-            other = draws.pick([entity for entity in having[relation] if known.facts[entity.title][relation] == value])
-        if one.title != other.title and one.name != other.name:
-            yield from _comparison(one, other, relation, known, wording, draws, operation=operation)
+            others = [entity for entity in others if known.facts[entity.title][relation] == value]
+        other = draws.pick(others)
+        if one.name != other.name:
+            for draft in _comparison(one, other, relation, known, wording, draws, operation=operation):
+                made += 1
+                yield draft
 
 
 def _comparison(

@@ -1,6 +1,6 @@
 """What a builtin encyclopedia knows, before it is put into words: entities, facts, and what questions ask of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
@@ -167,3 +167,7 @@ class Deck:
         if not self._left:
             self._left = self._draws.shuffled(self._items)
         return self._left.pop()
+
+    def put_back(self, items: Sequence[str]) -> None:
+        """Deal these after those that are left."""
+        self._left[:0] = items

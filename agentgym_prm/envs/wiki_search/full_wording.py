@@ -99,7 +99,7 @@ _WORK: Final = (
         (
             "{S} is based on {source_work}.",
             "Its story was taken from {source_work}.",
-            "{S} follows {source_work} closely up to the last act.",
+            "{S} follows {source_work} closely up to its end.",
         ),
     ),
     Group(
@@ -324,7 +324,7 @@ FULL_WORDING: Final = Wording(
     },
     asked={
         "occupation": Asked(
-            ("What was the occupation of {x}?", "What was {x} by profession?", "What did {x} do for a living?"),
+            ("What was the occupation of {x}?", "What was the profession of {x}?", "What did {x} do for a living?"),
             same=("Did {x} and {y} have the same occupation?", "Were {x} and {y} of the same profession?"),
         ),
         "birthplace": Asked(
@@ -536,7 +536,7 @@ FULL_WORDING: Final = Wording(
         "work": (
             "Critics were divided when it first appeared.",
             "A later version, which is shorter, has become the usual one.",
-            "It was thought to be lost for a generation.",
+            "For a generation nobody knew where it was.",
             "The title is said to go back to a proverb.",
             "Several scenes were changed on the advice of a friend.",
             "Its success surprised everybody.",
@@ -569,5 +569,5 @@ FULL_WORDING: Final = Wording(
     filler_chance=0.35,
     alias_chance=0.12,
     described=0.25,
-    named={"person": 2},
+    named={"person": 3},
 )

@@ -1,4 +1,4 @@
-"""The full world: what a lexicon of some countries would hold, with homonyms, former names and things named after people.
+"""The full world: a lexicon of some countries, with homonyms, former names and things named after people.
 
 Splits have countries of their own, with their regions, towns, people and works.
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agentgym_prm.envs.wiki_search.facts import SPLITS, Draws, Entity, Fact
-from agentgym_prm.envs.wiki_search.names import Names, surname, without_accents
+from agentgym_prm.envs.wiki_search.names import WORDS, Names, surname, without_accents
 
 SEED: Final = 12
 
@@ -32,18 +32,8 @@ class Sizes(NamedTuple):
 _EVALUATED: Final = Sizes(3, 9, 10, 62, 235, 150, 48, 32, 6)
 SIZES: Final = {"train": Sizes(11, 42, 40, 290, 1080, 680, 220, 145, 28), "valid": _EVALUATED, "test": _EVALUATED}
 
-_ADJECTIVES: Final = tuple(
-    "Amber Ashen Bitter Blue Borrowed Brazen Broken Burning Crimson Distant Drowned Empty Faithful Fallen Forgotten "
-    "Frozen Gentle Gilded Glass Green Hidden Hollow Idle Iron Ivory Last Lonely Lost Marble Narrow Northern Perfect "
-    "Pale Patient Quiet Restless Salt Scarlet Second Secret Silent Silver Sleeping Southern Stolen Velvet Wandering "
-    "White Wild Winter".split()
-)
-_NOUNS: Final = tuple(
-    "Anchor Archive Balcony Bell Bridge Candle Carriage Clock Compass Crossing Crown Daughter Door Feather Ferry Fire "
-    "Garden Gate Guest Harbour Harvest Horizon House Island Journey Key Kingdom Ladder Lantern Letter Lighthouse "
-    "Lullaby Map Meadow Mirror Moth Mountain Oath Orchard Organist Promise River Road Shadow Shepherd Staircase Stranger "
-    "Teacher Thorn Tide Tower Treasure Village Visitor Voyage Wall Watchmaker Weaver Wedding Window".split()
-)
+_ADJECTIVES: Final = WORDS["adjectives"]
+_NOUNS: Final = WORDS["nouns"]
 _WORKS: Final = {
     "novelist": "novel",
     "poet": "poem",
@@ -67,19 +57,8 @@ _EMBLEMS: Final = (
     "golden wheel", "silver key", "white stag", "bear", "thistle", "three bees",
 )  # fmt: skip
 _COINS: Final = (
-    "talen",
-    "krevel",
-    "dinaro",
-    "marken",
-    "florit",
-    "guldan",
-    "ducal",
-    "orel",
-    "pensk",
-    "soldo",
-    "rixen",
-    "velt",
-)
+    "talen", "krevel", "dinaro", "marken", "florit", "guldan", "ducal", "orel", "pensk", "soldo", "rixen", "velt",
+)  # fmt: skip
 _ORGANISATIONS: Final = (
     ("university", ("University of {town}",), "{town} University"),
     ("museum", ("{town} Museum of Art", "{surname} Museum"), ""),
@@ -225,8 +204,7 @@ class _Part:
         aliases = [f"{given[0]}. {family}", family]
         pen_name = ""
         if occupation in ("novelist", "poet", "dramatist") and draws.chance(0.25):
-            pen_name = f"{draws.pick(_ADJECTIVES)} {draws.pick(_NOUNS)}"
-            pen_name = pen_name if self._names.claim(pen_name) else ""
+            pen_name = self._names.person(draws, female=not female)
         person = self._make(name, "person", occupation, *aliases, *([pen_name] if pen_name else []), female=female)
         died = born + draws.between(38, 91)
         self._born[person.number], self._died[person.number] = born, died
@@ -255,11 +233,11 @@ class _Part:
             if schools and self._draws.chance(0.6):
                 self._tell(person, school=self._draws.pick(schools))
             spouse = self._someone(born - 8, born + 8, person)
-            if spouse and married.isdisjoint((person.number, spouse.number)) and self._draws.chance(0.5):
-                if spouse.entity.female != person.entity.female:
-                    married |= {person.number, spouse.number}
-                    self._tell(person, spouse=spouse)
-                    self._tell(spouse, spouse=person)
+            fit = spouse is not None and spouse.entity.female != person.entity.female
+            if spouse and fit and married.isdisjoint((person.number, spouse.number)) and self._draws.chance(0.5):
+                married |= {person.number, spouse.number}
+                self._tell(person, spouse=spouse)
+                self._tell(spouse, spouse=person)
 
     # what people make
 

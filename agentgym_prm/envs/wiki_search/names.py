@@ -1,55 +1,33 @@
-"""Names of the full world: given names that anybody may have, and surnames and places that nobody has, from syllables."""
+"""Names: words that they are made of, and those of the full world, where surnames and places are made of syllables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from agentgym_prm.envs.wiki_search.facts import Draws
 
-WOMEN: Final = tuple(
-    "Adela Agnes Alba Alma Amelie Anneke Astrid Aurelia Beata Berit Brigid Camilla Carlotta Celia Cosima Dagny Delia "
-    "Dora Edda Elin Elvira Emilia Erna Estelle Eva Fenja Flora Frieda Gerda Gisela Greta Hanne Hedda Helena Hilda Ida "
-    "Ilse Inga Irena Isolde Jana Johanna Judita Karin Katja Klara Larissa Leonie Lida Linnea Lotte Lucia Ludmila Mara "
-    "Margit Marit Mathilde Milena Mina Nadja Nora Odile Olga Ottilie Paula Petra Ragna Renata Rosa Ruth Sabina Selma "
-    "Senna Signe Silvia Sofia Solveig Tamara Tekla Tessa Thea Tilda Ulla Ursula Valeria Vera Wanda Wilma Xenia Yrsa "
-    "Zelda Zoe".split()
-)
-MEN: Final = tuple(
-    "Aaron Adrian Albin Aldo Alvar Anders Andor Anselm Anton Arne Arvid August Axel Balthasar Bastian Benno Bernt Bram "
-    "Bruno Caspar Cedric Clemens Cosmo Dag Damian Detlef Edgar Egon Einar Elias Emil Erik Ernst Fabian Felix Ferenc "
-    "Florian Frans Georg Gerwin Gregor Gunnar Hagen Harald Hektor Hendrik Henrik Hugo Ignaz Ingmar Ivo Jakob Jaro Joris "
-    "Julian Justus Karel Kaspar Klemens Knut Konrad Lars Laurens Leander Leo Levin Lorenz Ludvig Magnus Marek Matthis "
-    "Milan Nestor Niklas Nils Olaf Oskar Otto Pavel Piet Quentin Rafael Ragnar Rasmus Roland Rufus Ruben Sander "
-    "Sebald Sigurd Silas Stellan Tancred Theodor Tibor Tilo Tobias Ulrik Valentin Vidar Viktor Wenzel Willem Xaver "
-    "Yorick Zacharias".split()
-)
-_SURNAME_STARTS: Final = tuple(
-    "Abren Aldern Ambros Arkel Barun Belvar Brannik Brevol Caldrin Corvel Dalmar Dorvan Drask Eldren Estov Fabrin Feddern "
-    "Fjorn Galdor Garrow Gresk Halbek Haldor Hexam Istram Jandor Jorvel Kaldren Karsen Kelmar Lanvik Lomar Lundra Mardov "
-    "Merrow Mostad Nadrik Norrin Nylanth Ombrel Orsen Ostrav Pellow Perrith Quarn Radvan Rindal Rostan Sandrel Sefton "
-    "Skarn Solvan Tarsk Tavel Tormund Ulmer Ulvenn Vandrel Velin Verrin Wardov Wendrik Yarrol Zandor Zelmar".split()
-)
+
+def _words() -> Mapping[str, tuple[str, ...]]:
+    """The lists of ``words.txt``, by their names."""
+    words: dict[str, tuple[str, ...]] = {}
+    name = ""
+    for line in (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines():
+        if line.endswith(":"):
+            name = line[:-1]
+        elif not line.startswith("#"):
+            words[name] = (*words.get(name, ()), *line.split())
+    return words
+
+
+WORDS: Final = _words()
+
+WOMEN: Final = WORDS["women"]
+MEN: Final = WORDS["men"]
+_SURNAME_STARTS: Final = WORDS["surnames"]
 _SURNAME_ENDS: Final = (
-    "",
-    "a",
-    "berg",
-    "é",
-    "en",
-    "ek",
-    "is",
-    "ius",
-    "man",
-    "ol",
-    "ová",
-    "sen",
-    "ski",
-    "stein",
-    "ström",
-    "et",
-)
-_PLACE_STARTS: Final = tuple(
-    "Ald Arn Bar Bel Bran Cal Cor Dal Dor Eld Fal Fen Gal Gor Hal Har Ist Kar Kel Lan Lor Mal Mer Nar Nor Ol Or Pel Qual "
-    "Ran Rov Sal Sel Tar Tor Ul Val Ver Wal Wen Yar Zel".split()
-)
+    "", "a", "berg", "é", "en", "ek", "is", "ius", "man", "ol", "ová", "sen", "ski", "stein", "ström", "et",
+)  # fmt: skip
+_PLACE_STARTS: Final = WORDS["places"]
 _PLACE_MIDDLES: Final = ("", "de", "en", "i", "mar", "o", "ra", "s", "un", "vi")
 _TOWN_ENDS: Final = (
     "bach", "borg", "bridge", "burg", "by", "dorf", "ford", "gard", "hafen", "ham", "holm", "mere", "mouth", "nica",

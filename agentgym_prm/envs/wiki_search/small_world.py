@@ -10,26 +10,21 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agentgym_prm.envs.wiki_search.facts import SPLITS, Deck, Draws, Entity, Fact
+from agentgym_prm.envs.wiki_search.names import WORDS
 from agentgym_prm.envs.wiki_search.wording import Asked, Group, Wording
 
 SEED: Final = 11
 
-_WOMEN: Final = tuple("Mara Elin Tessa Ida Nora Vera Lotte Senna Ruth Alma Dora Hanne".split())
-_MEN: Final = tuple("Otto Emil Bram Jory Felix Nils Casper Hugo Levin Anton Rafe Silas".split())
-_SURNAMES: Final = tuple(
-    "Velin Tarsk Ombrel Norrin Halbek Istram Dorvan Pellow Grusk Lomay Feddern Brannik Corvel Mostad Quarn Rindal "
-    "Sefton Ulmer Wendrik Yarrol".split()
-)
-_ADJECTIVES: Final = tuple(
-    "Amber Silver Golden Crimson Silent Hollow Broken Distant Frozen Gentle Hidden Little Northern Southern Pale Quiet "
-    "Royal Scarlet Winter Summer".split()
-)
-_TOWN_NOUNS: Final = tuple("Hill Ford Haven Bridge Field Grove Well Moor Harbor Cross".split())
-_WORK_NOUNS: Final = tuple("Door Mirror Garden Letter Lantern Orchard Shadow Voyage Feather Crown".split())
-_CLUB_NOUNS: Final = tuple("Guild Circle Society League Union Order Lodge Academy".split())
+_WOMEN: Final = WORDS["small women"]
+_MEN: Final = WORDS["small men"]
+_SURNAMES: Final = WORDS["small surnames"]
+_ADJECTIVES: Final = WORDS["small adjectives"]
+_TOWN_NOUNS: Final = WORDS["small towns"]
+_WORK_NOUNS: Final = WORDS["small works"]
+_CLUB_NOUNS: Final = WORDS["small clubs"]
 _WORKS: Final = {"novelist": "novel", "poet": "poem", "composer": "opera", "dramatist": "play"}
 _OCCUPATIONS: Final = (*_WORKS, "botanist", "architect", "judge", "sailor")
-_PRODUCTS: Final = tuple("wool glass salt cheese copper cider paper silk honey pottery".split())
+_PRODUCTS: Final = WORDS["small products"]
 _BIRTH_YEARS: Final = tuple(map(str, range(1800, 1880, 4)))
 _STATION_YEARS: Final = tuple(map(str, range(1882, 1900, 2)))
 _APPRENTICE: Final = 16
@@ -45,7 +40,7 @@ class Sizes(NamedTuple):
     clubs: int
 
 
-SIZES: Final = {"train": Sizes(125, 75, 55, 50), "valid": Sizes(40, 22, 16, 14), "test": Sizes(40, 22, 16, 14)}
+SIZES: Final = {"train": Sizes(140, 75, 55, 50), "valid": Sizes(40, 22, 16, 14), "test": Sizes(40, 22, 16, 14)}
 
 SMALL_WORDING: Final = Wording(
     groups={
@@ -161,10 +156,12 @@ class _Part:
         return persons
 
     def _new_name(self, first: Deck, second: Deck) -> str:
-        start = first.deal()
-        name = f"{start} {second.deal()}"
-        while name in self._taken:
-            name = f"{start} {second.deal()}"
+        start, end = first.deal(), second.deal()
+        passed = []
+        while (name := f"{start} {end}") in self._taken:
+            passed.append(end)
+            end = second.deal()
+        second.put_back(passed)
         self._taken.add(name)
         return name
 

@@ -21,7 +21,7 @@ Everything is drawn by ``agentgym_prm.draws`` and so the same on every machine; 
 draws changes the world, and must bump ``VERSION``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from typing import Final
 
@@ -130,7 +130,7 @@ class World:
         return list(drafts.values())
 
 
-_MAKERS: Final = {
+_MAKERS: Final[Mapping[str, Callable[[Sequence[Entity], Knowledge, Wording, Draws], Iterator[Draft]]]] = {
     "one_hop": one_hop,
     "two_hop": two_hop,
     "comparison": partial(comparisons, operation="ordered"),
