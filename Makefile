@@ -8,8 +8,8 @@ DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
 .PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser \
-	parity-virtualhome record-virtualhome parity-wiki-search record-wiki-search bench bench-best-of-n bench-algorithms bench-alfworld bench-trl \
-	bench-virtualhome clean
+	parity-virtualhome record-virtualhome parity-wiki-search record-wiki-search bench bench-best-of-n \
+	bench-algorithms bench-alfworld bench-trl bench-virtualhome clean
 
 setup: $(VENV)/.installed
 

@@ -6,7 +6,8 @@ Reads the folder that ``AGENTGYM_PRM_TEST_DATA`` names: Wikipedia passages and q
 1,000 products and people's queries (``webshop``). More passages than there are come from their sentences, shuffled,
 with a fifth of the words replaced and two made up. Queries are the questions and five words of each.
 
-``ours``      ``BM25Index``
+``ours``      ``BM25Index``, compiled by numba; of its rates the second is for all queries in one call
+``numpy``     the same index without numba
 ``lucene``    ``LuceneIndex``: Pyserini (extra ``[search]``) and Java 21 or newer
 ``bm25s``     with its method "lucene", k1 0.9, b 0.4, our terms; compiled by numba where that is installed
 ``tantivy``   with our terms; its k1 1.2 and b 0.75 are constants
@@ -14,12 +15,14 @@ with a fifth of the words replaced and two made up. Queries are the questions an
 An engine that is not installed is skipped. Each builds and searches in processes of its own, on the same core. ``q/s``
 are queries by CPU second of the thread that asks, best of five rounds, ten hits each (fifty in the shop); ``build`` is
 CPU seconds of the process; ``MB`` are the peak when building, the peak when searching (mapped pages included), the
-files. Agreement with Lucene: the same first hit, the same set of ten, the same order of all hits.
+files. ``slope`` is what our index takes at a size and, extrapolated from the two largest, at 21 million passages, as
+many as Wikipedia has in pieces of 100 words. Agreement with Lucene: the same first hit, the same set of ten, the same order of all hits.
 """
 
 import argparse
 import gzip
 import json
+import math
 import os
 import random
 import re
@@ -31,16 +34,18 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from agentgym_prm.search import BM25Index
+from agentgym_prm.search import BM25Index, SearchIndex, bm25
 from agentgym_prm.search.analysis import analyze
 
 DATA = Path(os.environ.get("AGENTGYM_PRM_TEST_DATA", Path(__file__).parents[2] / "shared/data"))
 QUESTIONS = (
     "hotpotqa_train_100_distractor", "musique_train_100", "2wiki_matched_to_corpus", "triviaqa_637_aliases",
 )  # fmt: skip
-NEEDED = {"ours": "numpy", "lucene": "pyserini", "bm25s": "bm25s", "tantivy": "tantivy"}
+NEEDED = {"ours": "numba", "numpy": "numpy", "lucene": "pyserini", "bm25s": "bm25s", "tantivy": "tantivy"}
+OURS = ("ours", "numpy")
 K1, B = 0.9, 0.4
-Searcher = Callable[[str, int], Sequence[int]]
+WIKIPEDIA = 21_000_000
+Searcher = Callable[[Sequence[str], int], Sequence[Sequence[int]]]
 
 
 def lines(name: str) -> Iterator[dict]:
@@ -83,7 +88,7 @@ def queries(corpus: str) -> dict[str, list[str]]:
 
 def build(engine: str, corpus: str, folder: Path) -> None:
     names = [product["id"] for product in products()] if corpus == "webshop" else None
-    if engine == "ours":
+    if engine in OURS:
         BM25Index.build(texts(corpus), names=names).save(folder)
     elif engine == "lucene":
         from agentgym_prm.search.lucene import LuceneIndex
@@ -116,12 +121,14 @@ def tantivy_index(folder: Path):
 
 
 def searcher(engine: str, folder: Path) -> Searcher:
-    if engine == "ours":
-        return BM25Index.open(folder).search
+    if engine in OURS:
+        if engine == "numpy":
+            bm25._kernel = lambda: None
+        return numbers_of(BM25Index.open(folder))
     if engine == "lucene":
         from agentgym_prm.search.lucene import LuceneIndex
 
-        return LuceneIndex(folder).search
+        return numbers_of(LuceneIndex(folder))
     if engine == "bm25s":
         import bm25s
 
@@ -133,7 +140,7 @@ def searcher(engine: str, folder: Path) -> Searcher:
                 return []
             return index.retrieve([terms], k=k, show_progress=False, return_as="documents")[0].tolist()
 
-        return by_bm25s
+        return each(by_bm25s)
     import tantivy
 
     found = tantivy_index(folder)
@@ -145,7 +152,15 @@ def searcher(engine: str, folder: Path) -> Searcher:
         hits = search.search(tantivy.Query.boolean_query(parts), limit=k).hits
         return [search.doc(address)["number"][0] for _, address in hits]
 
-    return by_tantivy
+    return each(by_tantivy)
+
+
+def numbers_of(index: SearchIndex) -> Searcher:
+    return lambda queries, k: [[hit.document for hit in hits] for hits in index.search(queries, k)]
+
+
+def each(search: Callable[[str, int], Sequence[int]]) -> Searcher:
+    return lambda queries, k: [search(query, k) for query in queries]
 
 
 def measure(stage: str, engine: str, corpus: str, folder: Path) -> dict:
@@ -157,15 +172,21 @@ def measure(stage: str, engine: str, corpus: str, folder: Path) -> dict:
     search = searcher(engine, folder)
     opened = time.perf_counter() - start
     k = 50 if corpus == "webshop" else 10
-    rates, hits = {}, {}
+    rates, at_once, hits = {}, {}, {}
     for kind, asked in queries(corpus).items():
-        rounds = []
-        for _ in range(5):
-            used = time.thread_time()
-            hits[kind] = [list(search(query, k)) for query in asked]
-            rounds.append(len(asked) / (time.thread_time() - used))
-        rates[kind] = max(rounds)
-    return {"open": opened, "rates": rates, "search_mb": peak(), "hits": hits}
+        hits[kind] = [list(search([query], k)[0]) for query in asked]
+        rates[kind] = best_rate(len(asked), lambda asked=asked: [search([query], k) for query in asked])
+        at_once[kind] = best_rate(len(asked), lambda asked=asked: search(asked, k))
+    return {"open": opened, "rates": rates, "at_once": at_once, "search_mb": peak(), "hits": hits}
+
+
+def best_rate(count: int, work: Callable[[], object]) -> float:
+    rates = []
+    for _ in range(5):
+        used = time.thread_time()
+        work()
+        rates.append(count / (time.thread_time() - used))
+    return max(rates)
 
 
 def peak() -> float:
@@ -181,7 +202,7 @@ def agreement(hits: list[list[int]], wanted: list[list[int]]) -> str:
     return f"first {first:.4f}  ten {same_ten:.4f} (overlap {ten:.4f})  order {order:.4f}"
 
 
-def run(corpus: str, engines: Sequence[str], folder: Path) -> None:
+def run(corpus: str, engines: Sequence[str], folder: Path, slopes: dict[int, tuple[float, ...]]) -> None:
     wanted: dict[str, list[list[int]]] = {}
     for engine in sorted(
         engines, key=lambda engine: engine != "lucene"
@@ -206,7 +227,10 @@ def run(corpus: str, engines: Sequence[str], folder: Path) -> None:
             if engine == "lucene":
                 wanted[kind] = hits
             compared = agreement(hits, wanted[kind]) if wanted else "Lucene not there to compare with"
-            print(f"{'':18} {kind:10} {rate:9,.0f} q/s   {compared}", flush=True)
+            together = f" / {result['at_once'][kind]:,.0f}" if engine == "ours" else ""
+            print(f"{'':18} {kind:10} {rate:9,.0f}{together} q/s   {compared}", flush=True)
+        if engine == "ours" and corpus != "webshop" and "build" in result:
+            slopes[int(corpus)] = (result["build"], result["disk_mb"], *result["rates"].values())
 
 
 def main() -> None:
@@ -220,8 +244,23 @@ def main() -> None:
         print(json.dumps(measure(options.stage, options.engines[0], options.documents[0], options.folder)))
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    slopes: dict[int, tuple[float, ...]] = {}
     for corpus in options.documents:
-        run(corpus, options.engines, options.folder)
+        run(corpus, options.engines, options.folder, slopes)
+    if len(slopes) > 1:
+        print_slopes(slopes)
+
+
+def print_slopes(slopes: dict[int, tuple[float, ...]]) -> None:
+    """What is measured at each size, and the line through the logarithms of the two largest."""
+    (small, first), (large, last) = sorted(slopes.items())[-2:]
+    share = math.log(WIKIPEDIA / large) / math.log(large / small)
+    beyond = tuple(b * (b / a) ** share for a, b in zip(first, last, strict=True))
+    for size, values in [*sorted(slopes.items()), (WIKIPEDIA, beyond)]:
+        said = " (extrapolated)" if values is beyond else ""
+        build, files, *rates = values
+        asked = " / ".join(f"{rate:,.0f}" for rate in rates)
+        print(f"slope {size:>12,}{said}: index {build:,.0f} CPU s, files {files:,.0f} MB, {asked} q/s")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 
 from agentgym_prm.agents.prompts import PROMPTS
-from agentgym_prm.envs import ALFWORLD, ENV_IDS, WEBSHOP
+from agentgym_prm.envs import ALFWORLD, ENV_IDS, WEBSHOP, WIKISEARCH
 from agentgym_prm.errors import UsageError
 from agentgym_prm.families import family_of, parse_arguments
 from agentgym_prm.rollout import collect
@@ -59,6 +59,19 @@ def test_a_policy_that_chooses_is_refused_where_a_pattern_stands_for_all_searche
         run_pipeline("never made", replace(config, games=games))
     check_choices(PolicyConfig(mode="generate"), games)
     check_choices(config.policy, replace(games, env_args=("searches=suggested",)))
+
+
+def test_a_policy_that_chooses_is_refused_where_nothing_is_listed():
+    pytest.importorskip("torch")
+    from agentgym_prm.pipeline import PipelineConfig
+    from agentgym_prm.stages.policy import check_choices
+
+    config = PipelineConfig.of("tiny", WIKISEARCH)
+    check_choices(config.policy, config.games)
+    games = replace(config.games, difficulty="full")
+    with pytest.raises(UsageError, match=r"none are: add --games\.env-args suggestions=true"):
+        check_choices(config.policy, games)
+    check_choices(config.policy, replace(games, env_args=("suggestions=true",)))
 
 
 def test_an_environment_is_known_by_its_id_whichever_module_registers_it():

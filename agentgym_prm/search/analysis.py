@@ -7,9 +7,11 @@ Lucene's scanner is compiled; lower case is Python's, which knows a few newer le
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
-from typing import Final
+from itertools import chain
+from typing import Final, Generic, TypeVar
 
 from agentgym_prm.search.porter import stem
 
@@ -20,6 +22,11 @@ STOP_WORDS: Final = frozenset({
 """Lucene's ``ENGLISH_STOP_WORDS_SET``."""
 MAX_TOKEN_UNITS: Final = 255
 """How many UTF-16 units of a token Lucene's scanner sees at once; what follows becomes another token."""
+
+_REMEMBERED: Final = 1 << 16
+"""Words that are remembered."""
+_LONGEST_REMEMBERED: Final = 64
+"""Longer words are not."""
 
 _ASCII_TOKENS: Final = re.compile(
     r"(?:(?<!_)_++)?+"
@@ -153,13 +160,46 @@ def _lower(character: str) -> str:
     return character.lower()[0]
 
 
-_remembered_term: Final = lru_cache(maxsize=1 << 16)(term)
+_Value = TypeVar("_Value")
+
+
+def words(text: str) -> list[str]:
+    """``text`` in pieces that no token goes across, however many of them a piece holds.
+
+    >>> words("Running shoes, size 7.5!")
+    ['Running', 'shoes,', 'size', '7.5!']
+    """
+    # Not at all that Python takes for white space: U+202F is a connector.
+    return text.split() if text.isascii() else text.split(" ")
+
+
+class Remembered(dict[str, _Value], Generic[_Value]):
+    """What a function makes of ``words``, worked out once for each; a bounded number is kept, and none that is long."""
+
+    def __init__(self, function: Callable[[str], _Value]) -> None:
+        self._function = function
+
+    def __missing__(self, word: str) -> _Value:
+        value = self._function(word)
+        if len(word) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[word] = value
+        return value
+
+
+def terms(text: str) -> tuple[str, ...]:
+    """The terms of ``text`` in order, with repeats."""
+    return tuple(counted for token in tokenize(text) if (counted := term(token)))
+
+
+_terms_of_word: Final = Remembered(terms)
 
 
 def analyze(text: str) -> list[str]:
-    """The terms of ``text`` in order, with repeats.
+    """``terms`` of a text whose words may have been seen before.
 
     >>> analyze("The runner's shoes were running.")
     ['runner', 'shoe', 'were', 'run']
     """
-    return [counted for token in tokenize(text) if (counted := _remembered_term(token))]
+    return [*chain.from_iterable(map(_terms_of_word.__getitem__, words(text)))]

@@ -13,21 +13,48 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
+from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from agentgym_prm.search.analysis import analyze
+from agentgym_prm.search import analysis
 from agentgym_prm.search.building import build_postings
-from agentgym_prm.search.core import Hit
+from agentgym_prm.search.core import Hit, check_request
 from agentgym_prm.search.postings import Postings
 
 _WORTH_RANKING: Final = 0.5
 """Documents met so far are ranked, to see whether they suffice, before a list that has this many times as many."""
 _WORTH_COUNTING: Final = 2
 """Once they suffice, a list that has this many times as many is not gone through: they are looked up in it."""
+
+_AT_ONCE: Final = 1 << 20
+"""Hits that the compiled loop has room for."""
+_LISTS: Final = (
+    "documents", "codes", "saturations", "starts", "best_codes", "idfs", "ranks", "dense_terms", "piece_firsts",
+    "piece_starts", "piece_tops", "piece_masks",
+)  # fmt: skip
+"""What it is given of an index."""
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> ModuleType | None:
+    """The compiled loop, where numba is installed."""
+    try:
+        return import_module("agentgym_prm.search.kernel")
+    except ImportError:
+        return None
+
+
+_hit = partial(tuple.__new__, Hit)  # what Hit._make does, in half the time
+
+
+def _hits(documents: np.ndarray, scores: np.ndarray) -> list[Hit]:
+    return [*map(_hit, zip(documents.tolist(), scores.tolist(), strict=True))]
 
 
 class _Term(NamedTuple):
@@ -45,7 +72,7 @@ class BM25Index:
     """Documents, searched by BM25 with English analysis; read-only, and safe to share between threads.
 
     >>> index = BM25Index.build(["A red shoe.", "Blue shoes for running", "a red, red rose"])
-    >>> index.search("red shoes", k=3)
+    >>> [hit.document for hit in index.search(["red shoes"], k=3)[0]]
     [0, 2, 1]
     """
 
@@ -56,7 +83,8 @@ class BM25Index:
         self._saturations = postings.arrays["saturations"]
         self._ranks = postings.arrays["ranks"]
         self._local = threading.local()
-        self._find = lru_cache(maxsize=1 << 16)(self._look_up)
+        self._lists = tuple(postings.arrays[name] for name in _LISTS)
+        self._numbers = analysis.Remembered(self._numbers_of)
 
     @classmethod
     def build(
@@ -106,23 +134,49 @@ class BM25Index:
         """Digest of all that decides results: documents, names and parameters. Reads the whole index."""
         return self._postings.fingerprint()
 
-    def search(self, query: str, k: int) -> list[int]:
-        """Numbers of the ``k`` documents that answer ``query`` best, best first; fewer where fewer hold a term of it.
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """For each query the ``k`` documents that answer it best, best first; fewer where fewer hold a term of it.
 
         Raises:
+            TypeError: ``queries`` is a single text.
             ValueError: ``k`` is not positive.
         """
-        documents, _ = self._best(query, k)
-        return [int(document) for document in documents]
+        check_request(queries, k)
+        k = min(k, len(self))
+        kernel = _kernel()
+        if kernel is None or not k:
+            found = (self._best(query, k) for query in queries)
+            return [_hits(documents, scores) for documents, scores in found]
+        at_once = max(_AT_ONCE // k, 1)
+        parts = (queries[first : first + at_once] for first in range(0, len(queries), at_once))
+        return [hits for part in parts for hits in self._found(kernel, part, k)]
 
-    def hits(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """``search`` for each query, with scores."""
-        found = (self._best(query, k) for query in queries)
-        return [[*map(Hit, documents.tolist(), scores.tolist())] for documents, scores in found]
+    def _found(self, kernel: ModuleType, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """``search`` for few queries, compiled."""
+        terms: list[int] = []
+        ends = []
+        for query in queries:
+            terms += sorted(self._terms_of(query))
+            ends.append(len(terms))
+        documents, scores = np.empty((len(ends), k), np.int64), np.empty((len(ends), k), np.float32)
+        counts = np.empty(len(ends), np.int64)
+        wanted = np.array(terms, np.int64)
+        kernel.best(*self._lists, len(self), wanted, np.array(ends, np.int64), documents, scores, counts)
+        if len(ends) == 1:
+            return [_hits(documents[0, : counts[0]], scores[0, : counts[0]])]
+        found = zip(documents, scores, counts.tolist(), strict=True)
+        return [_hits(numbers[:count], parts[:count]) for numbers, parts, count in found]
+
+    def _terms_of(self, query: str) -> Iterable[int]:
+        """Numbers of the query's terms that documents hold, with repeats."""
+        return chain.from_iterable(map(self._numbers.__getitem__, analysis.words(query)))
+
+    def _numbers_of(self, word: str) -> tuple[int, ...]:
+        numbers = map(self._postings.find, analysis.terms(word))
+        return tuple(number for number in numbers if number is not None)
 
     def _best(self, query: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if k < 1:
-            raise ValueError(f"k must be positive, got {k}")
+        """``search`` for one query, in numpy."""
         documents, scores = self._candidates(self._terms(query), k)
         rounded = scores.astype(np.float32)
         if len(documents) > k:
@@ -134,22 +188,14 @@ class BM25Index:
     def _terms(self, query: str) -> list[_Term]:
         """The query's terms that documents hold; that which can add most first."""
         terms = []
-        for word, repeats in Counter(analyze(query)).items():
-            idf, start, end, best_code = self._find(word)
-            if start < end:
-                weight = np.float32(repeats) * idf
-                parts = weight - weight / self._saturations
-                terms.append(_Term(self._documents[start:end], self._codes[start:end], parts, float(parts[best_code])))
-        return sorted(terms, key=lambda term: (-term.bound, len(term.documents)))
-
-    def _look_up(self, word: str) -> tuple[np.float32, int, int, int]:
-        """Of a term: its idf, where its postings start and end, its greatest code."""
-        number = self._postings.find(word)
-        if number is None:
-            return np.float32(0), 0, 0, 0
-        start, end = self._postings.arrays["starts"][number : number + 2].tolist()
-        idf = math.log(1 + (self._postings.filled - (end - start) + 0.5) / (end - start + 0.5))
-        return np.float32(idf), start, end, int(self._postings.arrays["best_codes"][number])
+        arrays = self._postings.arrays
+        for number, repeats in sorted(Counter(self._terms_of(query)).items()):
+            start, end = arrays["starts"][number : number + 2].tolist()
+            weight = np.float32(repeats) * arrays["idfs"][number]
+            parts = weight - weight / self._saturations
+            bound = float(parts[arrays["best_codes"][number]])
+            terms.append(_Term(self._documents[start:end], self._codes[start:end], parts, bound))
+        return sorted(terms, key=lambda term: -term.bound)
 
     def _candidates(self, terms: list[_Term], k: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents among which are the ``k`` best and all that tie with the last of them; and their scores.

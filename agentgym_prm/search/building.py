@@ -4,19 +4,23 @@ Lengths are those of Lucene, which keeps a document's number of terms in one byt
 significant bits.
 """
 
+import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 import numpy as np
 
-from agentgym_prm.search.analysis import term, tokenize
-from agentgym_prm.search.postings import Postings, code_dtype
+from agentgym_prm.search.analysis import terms, words
+from agentgym_prm.search.postings import CELL_SHIFT, Postings, code_dtype, is_dense, piece_shift
 
 _CHUNK: Final = 1 << 22
-"""Terms that are counted at once."""
+"""Words that are counted at once."""
 _REMEMBERED: Final = 1 << 20
-"""Tokens whose terms are remembered."""
+"""Terms of the words that are remembered, about."""
+_LONGEST_REMEMBERED: Final = 64
+"""Longer words are not."""
 
 
 def _norm_lengths() -> np.ndarray:
@@ -31,18 +35,29 @@ NORM_LENGTHS: Final = _norm_lengths()
 """The lengths that a byte can stand for, shape ``(256,)``, ascending; a length is rounded down to one of these."""
 
 
-class _TermNumbers(dict[str, int]):
-    """The number of each token's term, -1 for a stop word; remembers a bounded number of tokens."""
+class _Words(dict[str, int]):
+    """A number for each of ``analysis.words``, by which the numbers of its terms are kept.
+
+    Attributes:
+        vocabulary: The number of each term, never forgotten.
+        terms: Of all words, one after the other.
+        ends: Where each word's terms end.
+    """
 
     def __init__(self) -> None:
         self.vocabulary: dict[str, int] = {}
+        self.forget()
 
-    def __missing__(self, token: str) -> int:
-        counted = term(token)
-        number = self.vocabulary.setdefault(counted, len(self.vocabulary)) if counted else -1
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[token] = number
+    def forget(self) -> None:
+        self.clear()
+        self.terms, self.ends = array("i"), array("q")
+
+    def __missing__(self, word: str) -> int:
+        self.terms.extend(self.vocabulary.setdefault(counted, len(self.vocabulary)) for counted in terms(word))
+        number = len(self.ends)
+        self.ends.append(len(self.terms))
+        if len(word) <= _LONGEST_REMEMBERED:
+            self[word] = number
         return number
 
 
@@ -50,6 +65,7 @@ class _Chunk:
     """Postings of successive documents, ordered by term and document.
 
     Attributes:
+        lengths: How many terms each document has.
         terms, counts: The terms that occur, ascending, and how many postings each has.
         documents, pairs: Of each posting, the document and ``frequency << 8 | length as a byte``.
     """
@@ -59,32 +75,88 @@ class _Chunk:
         keys, frequencies = np.unique(terms_T.astype(np.int64) << 32 | documents_T, return_counts=True)
         documents = keys & 0xFFFFFFFF
         norms_N = np.searchsorted(NORM_LENGTHS, lengths_N, side="right") - 1
+        self.lengths = lengths_N
         self.documents = (documents + first_document).astype(np.uint32)
         self.pairs = (frequencies << 8 | norms_N[documents]).astype(np.uint32)
         self.terms, self.counts = np.unique(keys >> 32, return_counts=True)
 
 
+def _chunk(known: _Words, words_W: array, lengths_N: array, first_document: int) -> _Chunk:
+    """Postings of documents that are given as words.
+
+    Args:
+        known: What their numbers stand for.
+        words_W: Of the documents, one after the other.
+        lengths_N: How many words each has.
+        first_document: Its number.
+    """
+    numbers_W, ends = np.array(words_W), np.array(known.ends)
+    starts = np.concatenate([[0], ends])[numbers_W]
+    sizes_W = ends[numbers_W] - starts
+    after_W = np.cumsum(sizes_W)
+    places_T = np.repeat(starts - (after_W - sizes_W), sizes_W) + np.arange(sizes_W.sum())
+    ends_N = np.concatenate([[0], after_W])[np.cumsum(np.array(lengths_N))]
+    return _Chunk(np.array(known.terms)[places_T], np.diff(ends_N, prepend=0), first_document)
+
+
 def build_postings(documents: Iterable[str], *, names: Iterable[str] | None, k1: float, b: float) -> Postings:
     """Count the terms of ``documents``; see ``BM25Index.build``."""
-    numbers = _TermNumbers()
+    known = _Words()
     chunks: list[_Chunk] = []
-    terms, lengths = array("i"), array("i")
+    numbers, lengths = array("i"), array("q")
     counted = filled = total = 0
-    for text in documents:
-        found = [number for token in tokenize(text) if (number := numbers[token]) >= 0]
-        terms.extend(found)
-        lengths.append(len(found))
-        filled += bool(found)
-        if len(terms) >= _CHUNK:
-            chunks.append(_Chunk(np.array(terms), np.array(lengths), counted))
-            counted, total = counted + len(lengths), total + len(terms)
-            terms, lengths = array("i"), array("i")
-    chunks.append(_Chunk(np.array(terms), np.array(lengths), counted))
-    counted, total = counted + len(lengths), total + len(terms)
+    for text in chain(documents, (None,)):
+        if text is not None:
+            found = words(text)
+            numbers.extend(map(known.__getitem__, found))
+            lengths.append(len(found))
+        if text is None or len(numbers) >= _CHUNK:
+            chunk = _chunk(known, numbers, lengths, counted)
+            chunks.append(chunk)
+            counted += len(lengths)
+            filled += int(np.count_nonzero(chunk.lengths))
+            total += int(chunk.lengths.sum())
+            numbers, lengths = array("i"), array("q")
+            if len(known.terms) >= _REMEMBERED:
+                known.forget()
     inverse_norms = _inverse_norms(total / filled if filled else 1.0, k1, b)
-    arrays = _merged(chunks, list(numbers.vocabulary), inverse_norms)
+    arrays = _merged(chunks, list(known.vocabulary), inverse_norms)
+    arrays["idfs"] = _idfs(np.diff(arrays["starts"]), filled)
     arrays["ranks"] = _ranks(names, counted)
+    arrays |= _pieces(arrays, counted)
     return Postings(arrays, documents=counted, filled=filled, k1=k1, b=b)
+
+
+def _idfs(frequencies: np.ndarray, filled: int) -> np.ndarray:
+    """``ln(1 + (N - n + 0.5) / (n + 0.5))`` of terms that ``n`` of ``N`` documents hold, in single precision."""
+    values, places = np.unique(frequencies, return_inverse=True)
+    idfs = [math.log(1 + (filled - count + 0.5) / (count + 0.5)) for count in values.tolist()]
+    return np.array(idfs, np.float32)[places]
+
+
+def _pieces(arrays: Mapping[str, np.ndarray], documents: int) -> dict[str, np.ndarray]:
+    """The tables of dense terms, which say of pieces of their lists what a search need not read (see ``kernel``)."""
+    starts = arrays["starts"]
+    dense = np.flatnonzero(is_dense(np.diff(starts), documents)) if documents else np.zeros(0, np.int64)
+    firsts = np.zeros(len(dense) + 1, np.int64)
+    tables: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(0, np.uint64))]
+    for place, term in enumerate(dense.tolist()):
+        start, end = starts[term : term + 2].tolist()
+        shift = piece_shift(end - start, documents)
+        held = arrays["documents"][start:end]
+        number = ((documents - 1) >> shift) + 1
+        edges = np.searchsorted(held, np.arange(number, dtype=np.uint32) << np.uint32(shift))
+        filled = np.flatnonzero(np.diff(edges, append=end - start))
+        tops, masks = np.ones(number, np.float32), np.zeros(number, np.uint64)
+        codes = np.maximum.reduceat(arrays["codes"][start:end], edges[filled])
+        tops[filled] = arrays["saturations"][codes]
+        bits = np.uint64(1) << (held >> np.uint32(shift - CELL_SHIFT) & np.uint32(63)).astype(np.uint64)
+        masks[filled] = np.bitwise_or.reduceat(bits, edges[filled])
+        tables.append((edges.astype(np.uint32), tops, masks))
+        firsts[place + 1] = firsts[place] + number
+    names = ("piece_starts", "piece_tops", "piece_masks")
+    pieces = {name: np.concatenate(parts) for name, parts in zip(names, zip(*tables, strict=True), strict=True)}
+    return {"dense_terms": dense.astype(np.uint32), "piece_firsts": firsts, **pieces}
 
 
 def _inverse_norms(mean_length: float, k1: float, b: float) -> np.ndarray:
@@ -127,7 +199,7 @@ def _merged(chunks: list[_Chunk], vocabulary: list[str], inverse_norms: np.ndarr
         "terms": np.frombuffer(b"".join(ordered), np.uint8),
         "term_ends": np.concatenate([[0], np.cumsum([len(word) for word in ordered])]).astype(np.int64),
         "starts": starts,
-        "best_codes": (np.maximum.reduceat(codes, starts[:-1]) if len(codes) else codes).astype(np.uint32),
+        "best_codes": np.maximum.reduceat(codes, starts[:-1]) if len(codes) else codes,
         "documents": documents,
         "codes": codes,
         "saturations": saturations,

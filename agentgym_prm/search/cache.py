@@ -11,7 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tqdm import tqdm
+
 VARIABLE: Final = "AGENTGYM_PRM_CACHE"
+SILENT_S: Final = 2
+"""A progress bar is shown from this many seconds on."""
+_PART: Final = 1 << 22
 _UNFINISHED: Final = ".unfinished-"
 _ABANDONED_AFTER_S: Final = 24 * 3600
 
@@ -33,8 +38,15 @@ def content_hash(path: Path, notes: Path) -> str:
         kept = note.read_text(encoding="ascii")
         if len(kept) == 64:
             return kept
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    shown = tqdm(
+        None, f"reading {path.name}", stat.st_size, unit="B", unit_scale=True, delay=SILENT_S, leave=False, disable=None
+    )
+    with path.open("rb") as file, shown:
+        while part := file.read(_PART):
+            digest.update(part)
+            shown.update(len(part))
+    found = digest.hexdigest()
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         unfinished = note.with_name(f"{_UNFINISHED}{os.getpid()}-{note.name}")

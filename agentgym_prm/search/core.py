@@ -16,13 +16,22 @@ class Hit(NamedTuple):
 class SearchIndex(Protocol):
     """Documents that can be searched, by several threads at once."""
 
-    def search(self, query: str, k: int) -> list[int]:
-        """Numbers of the ``k`` documents that answer ``query`` best, best first; fewer where fewer match at all."""
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """For each query the ``k`` documents that answer it best, best first; fewer where fewer match at all."""
         ...
 
-    def hits(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """For each query the ``k`` best documents with their scores, best first."""
-        ...
+
+def check_request(queries: Sequence[str], k: int) -> None:
+    """Refuse what no index can answer.
+
+    Raises:
+        TypeError: ``queries`` is a single text.
+        ValueError: ``k`` is not positive.
+    """
+    if isinstance(queries, str):
+        raise TypeError("queries must be a sequence of texts, got one text: search([text], k)")
+    if k < 1:
+        raise ValueError(f"k must be positive, got {k}")
 
 
 class Passage(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, needs_extra
-from agentgym_prm.search.core import Hit
+from agentgym_prm.search.core import Hit, check_request
 
 
 def java_class(name: str) -> Any:
@@ -78,12 +78,14 @@ class LuceneIndex:
             indexer.main([word for name, value in options.items() for word in (f"-{name}", value)])
         return cls(folder, k1=k1, b=b)
 
-    def search(self, query: str, k: int) -> list[int]:
-        """Numbers of the ``k`` documents that answer ``query`` best, best first."""
-        return [hit.document for hit in self._found(query, k)]
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """For each query the ``k`` documents that answer it best, best first.
 
-    def hits(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """``search`` for each query, with scores."""
+        Raises:
+            TypeError: ``queries`` is a single text.
+            ValueError: ``k`` is not positive.
+        """
+        check_request(queries, k)
         return [self._found(query, k) for query in queries]
 
     def _found(self, query: str, k: int) -> list[Hit]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from agentgym_prm.errors import DataFormatError, DataNotFoundError, IndexFormatError
 from agentgym_prm.search import postings
 from agentgym_prm.search.bm25 import BM25Index
-from agentgym_prm.search.cache import cache_folder, content_hash, written_in_one_step
+from agentgym_prm.search.cache import SILENT_S, cache_folder, content_hash, written_in_one_step
 from agentgym_prm.search.core import Found, Passage
 from agentgym_prm.search.corpus import placed_passages, read_passages
 
@@ -30,8 +30,6 @@ FORMAT: Final = "agentgym_prm.search.passages"
 VERSION: Final = 1
 """To be raised with every change to the files, or to what is read of a corpus."""
 RECORD: Final = "passages.json"
-_SILENT_S: Final = 2
-"""A progress bar is shown from this many seconds on."""
 _logger = logging.getLogger(__name__)
 
 
@@ -155,7 +153,7 @@ class PassageIndex:
         except DataNotFoundError:
             pass
         passages = read_passages(path, split_pages=split_pages)
-        shown = tqdm(passages, f"indexing {path.name}", unit=" passages", delay=_SILENT_S, leave=False, disable=None)
+        shown = tqdm(passages, f"indexing {path.name}", unit=" passages", delay=SILENT_S, leave=False, disable=None)
         try:
             return cls.write(folder, shown)
         except FileExistsError:  # another process was faster

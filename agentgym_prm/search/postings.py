@@ -18,19 +18,44 @@ import numpy as np
 from agentgym_prm.errors import DataNotFoundError, IndexFormatError
 
 FORMAT: Final = "agentgym_prm.search.bm25"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the files and of the analysis whose terms they hold: an index of another version is built anew."""
 
 _DTYPES: Final[Mapping[str, str]] = {
     "terms": "<u1",  # UTF-8, one after the other in ascending order
     "term_ends": "<i8",  # (terms + 1,) where each starts and the next one does
     "starts": "<i8",  # (terms + 1,) the same for postings
-    "best_codes": "<u4",  # (terms,)
+    "best_codes": "",  # (terms,) as `codes`
+    "idfs": "<f4",  # (terms,)
     "documents": "<u4",  # (postings,) ascending within a term
     "codes": "",  # (postings,) see `code_dtype`
     "saturations": "<f4",  # (codes,) ascending: 1 + frequency / length norm
     "ranks": "<u4",  # (documents,) by which equal scores are ordered; empty: by number
+    "dense_terms": "<u4",  # (dense terms,) numbers of those with a table of pieces, ascending
+    "piece_firsts": "<i8",  # (dense terms + 1,) where each one's pieces start
+    "piece_starts": "<u4",  # (pieces,) its first posting, counted from the term's first
+    "piece_tops": "<f4",  # (pieces,) its greatest saturation; 1 if there is no posting
+    "piece_masks": "<u8",  # (pieces,) which 64ths of its documents hold the term
 }
+WINDOW_SHIFT: Final = 12
+"""Binary logarithm of how many documents a window has (see `kernel`)."""
+CELL_SHIFT: Final = 6
+"""That of a cell, which the smallest piece is as long as."""
+PIECE_POSTINGS: Final = 8
+"""A piece has on average so many postings, or up to twice as many; one as long as a cell may have more."""
+
+
+def is_dense(postings: int, documents: int) -> bool:
+    """Whether a term has a table: a window, the longest piece, has enough postings of it."""
+    return postings << WINDOW_SHIFT >= PIECE_POSTINGS * documents
+
+
+def piece_shift(postings: int, documents: int) -> int:
+    """Binary logarithm of the length of a dense term's pieces, in documents."""
+    shift = CELL_SHIFT
+    while postings << shift < PIECE_POSTINGS * documents:
+        shift += 1
+    return shift
 
 
 def code_dtype(codes: int) -> str:
@@ -49,6 +74,8 @@ class Postings:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], *, documents: int, filled: int, k1: float, b: float) -> None:
+        for values in arrays.values():
+            values.flags.writeable = False  # as those that are mapped: one type for the compiled loop
         self.arrays = arrays
         self.documents = documents
         self.filled = filled
@@ -115,8 +142,9 @@ class Postings:
         """
         record = _record(folder)
         arrays = {}
+        codes = code_dtype(record["sizes"]["saturations"] // 4)
         for name in _DTYPES:
-            dtype = np.dtype(_DTYPES[name] or code_dtype(record["sizes"]["saturations"] // 4))
+            dtype = np.dtype(_DTYPES[name] or codes)
             path = folder / f"{name}.bin"
             size = path.stat().st_size if path.is_file() else -1
             if size != record["sizes"][name] or size % dtype.itemsize:
@@ -124,8 +152,13 @@ class Postings:
                 raise IndexFormatError(f"{path} {found}, not {record['sizes'][name]:,}: remove {folder}, build it anew")
             arrays[name] = np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
         terms = len(arrays["best_codes"])
-        for name, last in (("term_ends", len(arrays["terms"])), ("starts", len(arrays["documents"]))):
-            if len(arrays[name]) != terms + 1 or arrays[name][-1] != last:
+        dense = len(arrays["dense_terms"])
+        for name, count, last in (
+            ("term_ends", terms, len(arrays["terms"])),
+            ("starts", terms, len(arrays["documents"])),
+            ("piece_firsts", dense, len(arrays["piece_masks"])),
+        ):
+            if len(arrays[name]) != count + 1 or arrays[name][-1] != last:
                 raise IndexFormatError(f"{folder / name}.bin does not fit the other files: build the index anew")
         facts = {name: record[name] for name in ("documents", "filled", "k1", "b")}
         return cls({name: np.asarray(values) for name, values in arrays.items()}, **facts)

@@ -7,6 +7,7 @@ of how many passages. Requests are answered side by side. An error's answer is `
 
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sized
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,7 +56,9 @@ class SearchServer(ThreadingHTTPServer):
         return f"http://{self.server_address[0]!s}:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """A client that went away is no error; anything else is one, and the server goes on."""
+        if not isinstance(sys.exception(), OSError):
+            _logger.exception("a request from %s failed", client_address)
 
 
 class _RefusedError(Exception):

@@ -15,7 +15,7 @@ from agentgym_prm.agents.scripted import NoisyAgent, RandomAgent
 from agentgym_prm.algos.consistency import sampler_trainer_gap
 from agentgym_prm.algos.demonstrations import demonstrate
 from agentgym_prm.algos.sft import SFTConfig, make_examples, sft
-from agentgym_prm.envs import TOY, WEBSHOP
+from agentgym_prm.envs import TOY, WEBSHOP, WIKISEARCH
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
 from agentgym_prm.errors import UsageError
 from agentgym_prm.evaluate import make_envs, summarise
@@ -251,16 +251,21 @@ def policy_agent(
 
 
 def check_choices(policy: PolicyConfig, games: GamesConfig) -> None:
-    """Refuse to choose among commands of which one stands for all searches.
+    """Refuse to choose among commands of which one stands for all searches, or that are not listed.
 
     Raises:
-        UsageError: The policy chooses, and the environment lists searches as a pattern.
+        UsageError: The policy chooses, and the environment lists searches as a pattern, or nothing.
     """
-    if policy.mode != "choose" or games.env != WEBSHOP:
+    if policy.mode != "choose" or games.env not in (WEBSHOP, WIKISEARCH):
         return
     envs = make_envs(games.env, 1, **games.kwargs(games.train_split))
     _, infos = envs.reset(seed=0)
     envs.close()
+    if not infos[InfoKey.ADMISSIBLE_COMMANDS][0]:
+        raise UsageError(
+            "--policy.mode choose takes commands as they are listed, and here none are: add --games.env-args "
+            "suggestions=true, or take --policy.mode generate"
+        )
     if SEARCH_PATTERN in infos[InfoKey.ADMISSIBLE_COMMANDS][0]:
         raise UsageError(
             f"--policy.mode choose takes commands as they are listed, but {SEARCH_PATTERN!r} stands for all searches: "

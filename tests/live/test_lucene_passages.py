@@ -1,5 +1,6 @@
 """Passages found by Lucene itself. Needs the extra [search] and Java 21 or newer (``JAVA_HOME``)."""
 
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from agentgym_prm.search.lucene import java_class
 from agentgym_prm.search.lucene_passages import LucenePassages
 from agentgym_prm.search.opening import open_search
 from agentgym_prm.search.passages import PassageIndex
+from tests.conftest import DATA_VARIABLE, data_path
 from tests.search.test_passages import drawn, questions
 
 pytest.importorskip("pyserini", reason="Lucene is not installed: pip install 'agentgym_prm[search]'")
@@ -51,6 +53,23 @@ def test_lucene_finds_the_passages_that_our_index_finds_and_gives_them_back_whol
         [e.passage for e in some] for some in ours.search(questions(200), 10)
     ]
     assert lucene.search(["feline"], 3)[0][0].passage == ("12", "Cat", "A feline animal.\n")
+
+
+def test_pages_of_kilt_are_indexed_as_pyserini_indexes_them(tmp_path):
+    corpus = data_path() / "wiki_search" / "kilt_pages_100.jsonl.gz"
+    if not corpus.is_file():
+        pytest.skip(f"no {corpus}: let ${DATA_VARIABLE} name the folder that holds wiki_search/")
+    pages = [*map(json.loads, gzip.decompress(corpus.read_bytes()).splitlines())]
+    records = [
+        {"id": page["wikipedia_title"], "contents": "".join(page["text"]), "wikipedia_title": page["wikipedia_title"]}
+        for page in pages
+    ]
+    lucene = LucenePassages(written(tmp_path / "kilt", records, "-storeRaw"))
+    ours = PassageIndex.of_file(corpus, tmp_path / "cache")
+    asked = [" ".join(page["text"][1].split()[5:13]) for page in pages]
+    for mine, theirs in zip(ours.search(asked, 5), lucene.search(asked, 5), strict=True):
+        assert [each.passage for each in mine] == [each.passage for each in theirs]
+        assert [each.score for each in mine] == pytest.approx([each.score for each in theirs], abs=1e-4)
 
 
 def test_many_threads_search_in_lucene(index):

@@ -75,7 +75,8 @@ class _Search:
         self._shop = shop
 
     def search(self, query: str, k: int) -> list[SimpleNamespace]:
-        return [SimpleNamespace(docid=index) for index in self._shop.index.search(query, k)]
+        (hits,) = self._shop.index.search([query], k)
+        return [SimpleNamespace(docid=hit.document) for hit in hits]
 
     def doc(self, index: int) -> SimpleNamespace:
         return SimpleNamespace(raw=lambda: json.dumps({"id": self._shop.catalogue.product(index).asin}))

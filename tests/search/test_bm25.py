@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgym_prm.errors import DataNotFoundError, IndexFormatError
-from agentgym_prm.search import BM25Index, bm25, building, postings
+from agentgym_prm.search import BM25Index, Hit, bm25, building, postings
 from agentgym_prm.search.analysis import analyze
 from agentgym_prm.search.building import NORM_LENGTHS
 from tests.conftest import DATA_VARIABLE, data_path
@@ -23,6 +23,10 @@ from tests.search.corpora import CORPORA, digest
 HERE = Path(__file__).parent
 WORDS = ("red", "blue", "shoes", "shoe", "run", "running", "size", "the", "of", "7.5", "wide", "é")
 texts = st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join)
+
+
+def numbers(hits: list[Hit]) -> list[int]:
+    return [hit.document for hit in hits]
 
 
 def drawn_texts(count: int, seed: int = 0) -> list[str]:
@@ -36,9 +40,9 @@ def drawn_texts(count: int, seed: int = 0) -> list[str]:
 def test_scores_are_those_computed_by_hand():
     index = BM25Index.build(["red", "blue"])
     # Length 1 is the mean, so norm = 0.9; idf = ln(1 + 1.5 / 1.5) = ln 2; score = ln 2 (1 - 1 / (1 + 1 / 0.9)).
-    assert index.hits(["red"], 5) == [[(0, pytest.approx(math.log(2) * (1 - 9 / 19), rel=1e-6))]]
+    assert index.search(["red"], 5) == [[(0, pytest.approx(math.log(2) * (1 - 9 / 19), rel=1e-6))]]
     # A term given twice counts twice.
-    assert index.hits(["red Reds"], 5)[0][0].score == pytest.approx(2 * math.log(2) * (1 - 9 / 19), rel=1e-6)
+    assert index.search(["red Reds"], 5)[0][0].score == pytest.approx(2 * math.log(2) * (1 - 9 / 19), rel=1e-6)
 
 
 def test_lengths_are_rounded_as_lucene_rounds_them():
@@ -54,7 +58,7 @@ def test_the_best_are_those_of_a_literal_count(documents, query, k, named, param
     k1, b = parameters
     names = [f"{number * 7 % 11}" for number in range(len(documents))] if named else None
     index = BM25Index.build(documents, names=names, k1=k1, b=b)
-    assert index.hits([query], k)[0] == slow.ranking(documents, query, k, names, k1, b)
+    assert index.search([query], k)[0] == slow.ranking(documents, query, k, names, k1, b)
 
 
 @pytest.mark.parametrize(("ranking", "counting"), [(0.5, 2), (0.0, 0.0), (0.0, math.inf), (math.inf, 0.0)])
@@ -66,13 +70,13 @@ def test_leaving_out_documents_changes_nothing(monkeypatch, ranking, counting):
     for query in drawn_texts(12, seed=1):
         for k in (1, 10):
             words = " ".join(query.split()[:8])
-            assert index.hits([words], k)[0] == slow.ranking(documents, words, k)
+            assert index.search([words], k)[0] == slow.ranking(documents, words, k)
 
 
 def test_a_document_that_is_far_ahead_is_found_before_the_rest_is_counted():
     # Its own score is the bound that leaves out the three hundred others, which it must not fall under itself.
     documents = ["common plain"] * 300 + ["rare common words"]
-    assert BM25Index.build(documents).hits(["rare common"], 1)[0] == slow.ranking(documents, "rare common", 1)
+    assert BM25Index.build(documents).search(["rare common"], 1)[0] == slow.ranking(documents, "rare common", 1)
 
 
 @dataclass
@@ -103,8 +107,8 @@ def corpus(request):
 
 
 def test_rankings_and_scores_are_those_that_lucene_recorded(corpus):
-    hits = BM25Index.build(corpus.documents, names=corpus.names).hits(corpus.queries, corpus.k)
-    rankings = [digest([hit.document for hit in found]) for found in hits]
+    hits = BM25Index.build(corpus.documents, names=corpus.names).search(corpus.queries, corpus.k)
+    rankings = [digest(numbers(found)) for found in hits]
     scores = [digest(np.array([hit.score for hit in found], np.float32).view(np.uint32).tolist()) for found in hits]
     assert rankings == corpus.lucene["rankings"]
     assert scores == corpus.lucene["scores"]
@@ -121,14 +125,15 @@ def test_exact_lengths_would_rank_otherwise(monkeypatch):
     corpus = recorded("webshop")
     monkeypatch.setattr(building, "NORM_LENGTHS", np.unique([len(analyze(text)) for text in corpus.documents]))
     index = BM25Index.build(corpus.documents, names=corpus.names)
-    found = [digest(index.search(query, corpus.k)) for query in corpus.queries]
+    found = [digest(numbers(hits)) for hits in index.search(corpus.queries, corpus.k)]
     assert sum(map(str.__eq__, found, corpus.lucene["rankings"])) < len(found) / 2
 
 
 def test_equal_scores_come_in_the_order_of_names():
     documents = ["red shoe"] * 5
-    assert BM25Index.build(documents).search("shoes", 3) == [0, 1, 2]
-    assert BM25Index.build(documents, names=["B2", "B10", "a", "B1", "é"]).search("shoes", 4) == [3, 1, 0, 2]
+    assert numbers(BM25Index.build(documents).search(["shoes"], 3)[0]) == [0, 1, 2]
+    named = BM25Index.build(documents, names=["B2", "B10", "a", "B1", "é"])
+    assert numbers(named.search(["shoes"], 4)[0]) == [3, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -136,14 +141,13 @@ def test_equal_scores_come_in_the_order_of_names():
     ["", "   ", "the of and", "!?", "\x00\x1b[31m", "_" * 1000, "unknown", "未知", "\ud800"],
 )
 def test_a_query_without_a_known_term_finds_nothing(query):
-    assert BM25Index.build(["red shoes", "of the"]).hits([query], 10) == [[]]
+    assert BM25Index.build(["red shoes", "of the"]).search([query], 10) == [[]]
 
 
 def test_queries_of_a_million_characters_are_answered():
     index = BM25Index.build(["red shoes", "blue"])
-    assert index.search("red " * 250_000, 10) == [0]
-    assert index.search("x" * 1_000_000, 10) == []
-    assert index.search("🏽 red ٪ ру 日本 \x00" * 50_000, 10) == [0]
+    million = ["red " * 250_000, "x" * 1_000_000, "🏽 red ٪ ру 日本 \x00" * 50_000, "red"]
+    assert [numbers(hits) for hits in index.search(million, 10)] == [[0], [], [0], [0]]
 
 
 def test_an_index_of_nothing_finds_nothing(tmp_path):
@@ -151,7 +155,7 @@ def test_an_index_of_nothing_finds_nothing(tmp_path):
         index = BM25Index.build(documents)
         index.save(tmp_path / folder)
         for same in (index, BM25Index.open(tmp_path / folder)):
-            assert (len(same), same.search("the red", 3)) == (len(documents), [])
+            assert (len(same), same.search(["the red"], 3)) == (len(documents), [[]])
 
 
 def test_documents_are_read_once_and_in_pieces(monkeypatch):
@@ -182,7 +186,7 @@ def test_values_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         BM25Index.build(["red", "blue"], **arguments)
     with pytest.raises(ValueError, match="k must be positive, got 0"):
-        BM25Index.build(["red"]).search("red", 0)
+        BM25Index.build(["red"]).search(["red"], 0)
 
 
 def test_many_distinct_codes_take_wider_ones(tmp_path, monkeypatch):
@@ -194,7 +198,7 @@ def test_many_distinct_codes_take_wider_ones(tmp_path, monkeypatch):
     index.save(tmp_path / "index")
     opened = BM25Index.open(tmp_path / "index")
     assert opened._postings.arrays["codes"].dtype == np.uint32
-    assert opened.hits(["w0 w1 w2"], 5)[0] == slow.ranking(documents, "w0 w1 w2", 5)
+    assert opened.search(["w0 w1 w2"], 5)[0] == slow.ranking(documents, "w0 w1 w2", 5)
 
 
 def test_a_saved_index_is_mapped_and_finds_the_same(tmp_path):
@@ -204,7 +208,7 @@ def test_a_saved_index_is_mapped_and_finds_the_same(tmp_path):
     opened = BM25Index.open(tmp_path / "index")
     assert isinstance(opened._postings.arrays["documents"].base, np.memmap)
     queries = drawn_texts(20, seed=2)
-    assert opened.hits(queries, 10) == index.hits(queries, 10)
+    assert opened.search(queries, 10) == index.search(queries, 10)
     assert (opened.fingerprint, len(opened)) == (index.fingerprint, 300)
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
@@ -217,7 +221,7 @@ def test_the_same_index_may_be_saved_again_and_another_one_may_not(tmp_path):
     (tmp_path / "file").write_text("notes")
     with pytest.raises(FileExistsError, match="holds something else"):
         BM25Index.build(["red"]).save(tmp_path / "file")
-    assert BM25Index.open(tmp_path / "index").search("red", 1) == [0]
+    assert numbers(BM25Index.open(tmp_path / "index").search(["red"], 1)[0]) == [0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "index"]
 
 
@@ -262,7 +266,7 @@ def test_a_folder_without_an_index_is_named(tmp_path):
 def test_threads_share_an_index():
     index = BM25Index.build(drawn_texts(500))
     queries = [" ".join(text.split()[:6]) for text in drawn_texts(100, seed=3)]
-    alone = index.hits(queries, 10)
+    alone = index.search(queries, 10)
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda number: index.hits([queries[number % 100]], 10)[0], range(800)))
+        together = list(pool.map(lambda number: index.search([queries[number % 100]], 10)[0], range(800)))
     assert together == alone * 8

@@ -10,7 +10,7 @@ import pytest
 
 from agentgym_prm.errors import DataFormatError, DataNotFoundError, MissingDependencyError
 from agentgym_prm.search.core import Passage
-from agentgym_prm.search.corpus import contents_of, passage_of, placed_passages, read_passages
+from agentgym_prm.search.corpus import _page_passages, contents_of, passage_of, placed_passages, read_passages
 from tests.conftest import DATA_VARIABLE, data_path
 
 ADA = {"id": "1", "title": "Ada Lovelace", "text": "She wrote\nthe first program."}
@@ -139,8 +139,6 @@ def test_a_page_without_an_id_is_called_by_its_title_and_one_without_paragraphs_
 
 
 def _page(page=PAGE, **options):
-    from agentgym_prm.search.corpus import _page_passages
-
     return _page_passages(page, options["split_pages"])
 
 

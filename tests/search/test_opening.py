@@ -1,4 +1,5 @@
 import gc
+import sys
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_folder_without_a_lucene_index_is_named(tmp_path):
 
 
 def test_without_pyserini_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyserini.pyclass", None)
+    monkeypatch.setitem(sys.modules, "pyserini.pyclass", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'agentgym_prm\[search\]'"):
         open_search("lucene:wikipedia-kilt-doc")
 

@@ -293,6 +293,6 @@ def test_progress_shows_only_when_it_takes_a_while(tmp_path, monkeypatch, capsys
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     PassageIndex.of_file(corpus, tmp_path / "cache")
     assert capsys.readouterr().err.strip() == ""
-    monkeypatch.setattr(passages_module, "_SILENT_S", 0)
+    monkeypatch.setattr(passages_module, "SILENT_S", 0)
     PassageIndex.of_file(corpus, tmp_path / "another")
     assert "indexing corpus.jsonl" in capsys.readouterr().err

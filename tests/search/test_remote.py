@@ -180,7 +180,7 @@ HEAD = b"POST /retrieve HTTP/1.1\r\nHost: x\r\n"
         (HEAD + b"Content-Length: 1e3\r\n\r\n", 400),
         (HEAD + b"Content-Length: " + str(LONGEST_BODY + 1).encode() + b"\r\n\r\n", 413),
         (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
-        (HEAD + b"Content-Length: 100\r\n\r\n{}", 400),
+        (HEAD + b'Content-Length: 100\r\n\r\n{"queries": []}', 400),
         (HEAD + b"X: " + b"y" * 70_000 + b"\r\n\r\n", 431),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET / HTTP/9\r\n\r\n", 400),

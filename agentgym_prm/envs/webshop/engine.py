@@ -29,7 +29,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from agentgym_prm.envs.webshop import pages
 from agentgym_prm.envs.webshop.catalog import Catalogue
@@ -40,6 +40,7 @@ from agentgym_prm.envs.webshop.pages import PRODUCTS_A_PAGE, Page, Sheet, View
 from agentgym_prm.envs.webshop.product import Product
 from agentgym_prm.envs.webshop.reward import purchase_reward
 from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.search import SearchIndex
 
 SEARCH_PATTERN: Final = "search[<keywords>]"
 """Stands in the admissible commands for every search."""
@@ -59,13 +60,6 @@ _BUY, _BACK, _NEXT, _PREVIOUS, _SEARCH = (
 )
 
 
-class SearchIndex(Protocol):
-    """What finds products; they are numbered as in the catalogue."""
-
-    def search(self, query: str, k: int) -> Sequence[int]:
-        """The ``k`` best, best first; fewer where fewer match."""
-
-
 class Shop:
     """What all games of one catalogue share: products, search, nouns, and what was worked out about them before.
 
@@ -73,7 +67,7 @@ class Shop:
 
     Attributes:
         catalogue: The products.
-        index: Finds them.
+        index: Finds them; they are numbered as in the catalogue.
         nouns: Finds the nouns of titles, which the reward compares.
     """
 
@@ -122,7 +116,8 @@ class Shop:
             return self._group(prefix, lambda product: (product.query,)).get(" ".join(rest).strip(), ())
         if prefix == _ATTRIBUTE:
             return self._group(prefix, lambda product: product.attributes).get(" ".join(rest).strip(), ())
-        return self.index.search(" ".join(keywords), MAX_RESULTS)
+        (hits,) = self.index.search([" ".join(keywords)], MAX_RESULTS)
+        return [hit.document for hit in hits]
 
     def _group(self, prefix: str, names: Callable[[Product], Sequence[str]]) -> Mapping[str, Sequence[int]]:
         """Which products have each name; read off all products once, when the first such search comes."""

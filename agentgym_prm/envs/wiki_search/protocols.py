@@ -8,8 +8,8 @@
 Texts and readings are the sources' but for these. ``xml``: an argument of the wrong type is refused before the call.
 ``react``: a search finds passages, not the page of a name, so titles stand before them and nothing similar is listed
 where none matches; a last sentence has one full stop; ``lookup[…]`` and ``think[…]`` are not known; actions need no
-number, and of a message what follows the last ``Action:`` counts. ``search_r1``: the opening is the question alone, and
-no question mark is added.
+number, and of a message the line after the last ``Action:`` counts. ``search_r1``: the opening is the question alone,
+and no question mark is added.
 
 Each protocol opens an episode in a way of its own, so an agent that reads texts can tell which one is spoken
 (``protocol_of``).
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from agentgym_prm.envs.parsing import search_r1_element, xml_element
+from agentgym_prm.envs.parsing import parse_bare, search_r1_element, xml_element
 from agentgym_prm.envs.wiki_search.moves import Answer, Malformed, Search
 from agentgym_prm.envs.wiki_search.tools import NoPassages, Tool, documents, wiki_search_over
 from agentgym_prm.errors import UnknownNameError
@@ -158,7 +158,8 @@ class ReActProtocol(Protocol):
         return f"Question: {question}"
 
     def parse(self, command: str) -> Move:
-        action = _ACTION_HEADING.split(command)[-1].strip()
+        thought, *actions = _ACTION_HEADING.split(command)
+        action = parse_bare(actions[-1]).command if actions else thought.strip()
         # As the original's loop does before it steps: models begin with a capital.
         action = action[:1].lower() + action[1:]
         if action.endswith("]"):

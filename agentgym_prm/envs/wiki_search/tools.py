@@ -80,19 +80,26 @@ class Tool:
 
     def complaint(self, args: Any) -> str:
         """What is wrong with the arguments of a call, ``""`` if nothing: it is not called then."""
+        if not isinstance(args, Mapping):
+            return f"{self.name}() argument after ** must be a mapping, not {type(args).__name__}"
         try:
             bound = self.signature.bind(**args)
         except TypeError as mismatch:
-            try:
-                self.function(**args)  # it cannot begin, but says why in the words that are wanted
-            except TypeError as error:
-                return str(error)
-            return str(mismatch)
+            return self._in_pythons_words(args) or f"{self.name}() {mismatch}"
         for name, value in bound.arguments.items():
             kind = self.signature.parameters[name].annotation
             fits = _CHECKED.get(kind, object) if isinstance(kind, type) else object
             if not isinstance(value, fits):
                 return f"{self.name}() argument {name!r} must be {kind.__name__}, not {type(value).__name__}"
+        return ""
+
+    def _in_pythons_words(self, args: Mapping[str, Any]) -> str:
+        """Why Python cannot begin the call: only a plain function is sure not to begin."""
+        if inspect.isfunction(self.function) and not hasattr(self.function, "__wrapped__"):
+            try:
+                self.function(**args)
+            except TypeError as error:
+                return str(error)
         return ""
 
     def call(self, args: Mapping[str, Any]) -> str:

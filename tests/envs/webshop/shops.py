@@ -10,6 +10,7 @@ from agentgym_prm.envs.webshop.catalog import Catalogue, Product, catalogue_of
 from agentgym_prm.envs.webshop.engine import Shop
 from agentgym_prm.envs.webshop.goals import Goal
 from agentgym_prm.envs.webshop.nouns import RuleNouns
+from agentgym_prm.search import Hit
 
 # fmt: off
 HOSTILE_TEXTS = [
@@ -39,12 +40,16 @@ class WordIndex:
             for word in _words(document):
                 self._holders[word].add(number)
 
-    def search(self, query: str, k: int) -> Sequence[int]:
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        return [self._found(query, k) for query in queries]
+
+    def _found(self, query: str, k: int) -> list[Hit]:
         counts: defaultdict[int, int] = defaultdict(int)
         for word in _words(query):
             for number in self._holders.get(word, ()):
                 counts[number] += 1
-        return sorted(counts, key=lambda number: (-counts[number], number))[:k]
+        best = sorted(counts, key=lambda number: (-counts[number], number))[:k]
+        return [Hit(number, counts[number]) for number in best]
 
 
 def _words(text: str) -> set[str]:

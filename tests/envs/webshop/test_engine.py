@@ -4,6 +4,7 @@ import copy
 import random
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from agentgym_prm.envs.webshop.engine import OBSERVATION_MODES, SEARCH_PATTERN, 
 from agentgym_prm.envs.webshop.nouns import RuleNouns
 from agentgym_prm.envs.webshop.pages import Page
 from agentgym_prm.errors import UnknownNameError
+from agentgym_prm.search import Hit
 from tests.envs.webshop.shops import HOSTILE_TEXTS, hostile_catalogue, made_goal, shoe_goal, shop_of, small_catalogue
 
 SHOE = ("search[trail shoe]", "click[b000000001]")
@@ -357,14 +359,14 @@ def test_a_search_is_made_once_for_all_sessions():
     asked = []
 
     class Index:
-        def search(self, query: str, k: int) -> list[int]:
-            asked.append((query, k))
-            return [0]
+        def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+            asked.append((queries, k))
+            return [[Hit(0, 1.0)]]
 
     shop = Shop(small_catalogue(), Index(), RuleNouns())
     for session in ("s1", "s2"):
         started("search[Trail  shoe]", "click[b000000001]", "click[< prev]", shop=shop, session=session)
-    assert asked == [("trail  shoe", 50)]
+    assert asked == [(["trail  shoe"], 50)]
 
 
 # --- admissible commands ---

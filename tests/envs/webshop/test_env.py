@@ -24,6 +24,7 @@ from agentgym_prm.envs.webshop.generate import GOALS_PER_PRODUCT, builtin_catalo
 from agentgym_prm.errors import DataNotFoundError, MissingDependencyError, UnknownNameError
 from agentgym_prm.evaluate import evaluate
 from agentgym_prm.rollout import collect
+from agentgym_prm.search.postings import VERSION
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
 
@@ -185,19 +186,19 @@ def test_an_index_that_is_cut_off_incomplete_or_of_another_version_is_built_anew
     monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
     monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
     catalogue = builtin_catalogue("small", 42)
-    found = _open_index(catalogue, "bm25").search("warm scarf", 5)
+    found = _open_index(catalogue, "bm25").search(["warm scarf"], 5)
     (folder,) = (tmp_path / "webshop").iterdir()
     postings, record = folder / "documents.bin", folder / "index.json"
     for damage in (
         lambda: postings.write_bytes(postings.read_bytes()[:-4]),
-        lambda: record.write_text(record.read_text().replace('"version": 1', '"version": 0')),
+        lambda: record.write_text(record.read_text().replace(f'"version": {VERSION}', '"version": 0')),
         record.unlink,
     ):
         damage()
-        assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+        assert _open_index(catalogue, "bm25").search(["warm scarf"], 5) == found
         with monkeypatch.context() as patched:
             patched.setattr("agentgym_prm.envs.webshop.env._build_index", lambda _: pytest.fail("built again"))
-            assert _open_index(catalogue, "bm25").search("warm scarf", 5) == found
+            assert _open_index(catalogue, "bm25").search(["warm scarf"], 5) == found
     assert not caplog.records
 
 
@@ -209,13 +210,13 @@ def test_the_index_of_a_large_shop_is_kept_on_disk_and_a_damaged_one_is_not_used
     (folder,) = (tmp_path / "webshop").iterdir()
     monkeypatch.setattr("agentgym_prm.envs.webshop.env._build_index", lambda catalogue: pytest.fail("built again"))
     opened = _open_index(catalogue, "bm25")
-    assert opened.search("warm scarf", 5) == built.search("warm scarf", 5) != []
+    assert opened.search(["warm scarf"], 5) == built.search(["warm scarf"], 5) != [[]]
     monkeypatch.undo()
     for path in folder.iterdir():
         path.write_bytes(b"damaged")
     monkeypatch.setenv("AGENTGYM_PRM_CACHE", str(tmp_path))
     monkeypatch.setattr("agentgym_prm.envs.webshop.env._KEEP_INDEX", 40)
-    assert _open_index(catalogue, "bm25").search("warm scarf", 5) == built.search("warm scarf", 5)
+    assert _open_index(catalogue, "bm25").search(["warm scarf"], 5) == built.search(["warm scarf"], 5)
 
 
 def test_products_that_fit_equally_well_come_in_the_order_of_their_ids():

@@ -13,6 +13,7 @@ from agentgym_prm.envs.webshop.memory import Offer, ShopMemory, Wish, stem, sugg
 from agentgym_prm.envs.webshop.nouns import noun_function
 from agentgym_prm.errors import UsageError
 from agentgym_prm.rollout import collect
+from agentgym_prm.search import Hit
 
 TASK = "i need red toothbrushes, size 2 ounce, and price lower than 20.00 dollars"
 SEARCH = f"WebShop\nInstruction: \n{TASK}\n[button] Search [button_]\n"
@@ -166,8 +167,8 @@ def test_what_a_real_session_shows_is_read_as_it_is():
 class Numbers:
     """A search that finds the product of the number typed."""
 
-    def search(self, query, k):
-        return [int(query)]
+    def search(self, queries, k):
+        return [[Hit(int(query), 1.0)] for query in queries]
 
 
 @pytest.mark.parametrize("mode", ["text_rich", "text"])

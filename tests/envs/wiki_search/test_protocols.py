@@ -68,7 +68,10 @@ def test_whole_messages_are_understood(name):
     [
         ("Thought 2: Where?\nAction 2: Search[Falun]", Search("Falun")),
         ("Thought: finish[no]\nAction: search[a]\nAction: Finish[b]", Answer("b")),
+        ("Thought: so\nAction:\n search[Falun]\nObservation: a town", Search("Falun")),
+        ("Thought: so\nAction:", Malformed("Invalid action: ")),
         ("Search[Falun]", Search("Falun")),
+        ("search[two\nlines]", Search("two\nlines")),
         ("search[a[b]]", Search("a[b]")),
         ("lookup[river]", Malformed("Invalid action: lookup[river]")),
         ("Look", Malformed("Invalid action: look")),

@@ -1,4 +1,4 @@
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 
@@ -70,11 +70,25 @@ def test_descriptions_are_made_of_signature_and_docstring():
         ({"amount": "3"}, "convert() argument 'amount' must be float, not str"),
         ({"amount": 3, "unit": None}, "convert() argument 'unit' must be str, not NoneType"),
         ({"amount": 3, "exact": 1}, "convert() argument 'exact' must be bool, not int"),
-        (None, "tests.envs.wiki_search.test_tools.convert() argument after ** must be a mapping, not NoneType"),
+        (None, "convert() argument after ** must be a mapping, not NoneType"),
     ],
 )
 def test_arguments_are_checked_against_the_signature(args, complaint):
     assert Tool.of(convert).complaint(args) == complaint
+
+
+def test_a_function_that_stands_for_another_is_not_called_to_see_what_is_wrong():
+    called = []
+
+    @wraps(convert)
+    def counted(*args, **kwargs):
+        called.append(kwargs)
+        return convert(*args, **kwargs)
+
+    assert Tool.of(counted).complaint({}) == "convert() missing a required argument: 'amount'"
+    assert Tool.of(counted).complaint({"amount": 3}) == ""
+    assert called == []
+    assert Tool.of(counted).call({"amount": 3}) == "3000 m"
 
 
 def test_what_arguments_are_to_blame_for_is_an_answer_and_anything_else_is_raised():

@@ -227,7 +227,7 @@ def test_nobody_does_anything_before_growing_up_or_after_death(world):
 
 
 # The digests were taken when the world was written: it must be the same everywhere, and a change bumps VERSION.
-DIGESTS = {"small": "", "full": ""}
+DIGESTS = {"small": "a3a578262e40852d", "full": "91b5e78a00a6ab82"}
 
 
 def test_worlds_are_the_same_on_every_machine(world):

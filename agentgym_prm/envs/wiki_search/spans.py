@@ -1,0 +1,198 @@
+"""Pieces of text that can be answers, and how well each one fits a question: by type, words around it, and where it is."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from agentgym_prm.search.analysis import STOP_WORDS
+from agentgym_prm.search.porter import stem
+
+NAME: Final = "name"
+PERSON: Final = "person"
+TIME: Final = "time"
+NUMBER: Final = "number"
+NOUN: Final = "noun"
+ANY: Final = "any"
+
+_FUNCTION_WORDS: Final = STOP_WORDS | frozenset(
+    "about after all also although am among any because before being between both can could did do does during each "
+    "from had has have he her here him his how i its itself made many may me more most much my nor now off once one "
+    "only other our out over own same she should since so some than them those through too under until up us very "
+    "we what when where which while who whom whose why would you your".split()
+)
+_RELATED: Final = (
+    "birthplace born birth native", "die died death dead killed", "author wrote written write writer novelist",
+    "composer composed compose music", "director directed direct filmed", "painter painted paint",
+    "founder founded found established establish founding", "teacher taught teach pupil studied under learned",
+    "study studied educated attended entered university school institution education alma",
+    "spouse married marry marriage wife husband", "occupation profession living", "club joined member join",
+    "located lie lies stands stand situated meet meets", "inhabitants population people live census",
+    "chartered charter", "architect designed design plans", "named name honour honours memory namesake recalls bears",
+    "known fame famous", "set scene setting takes", "based source story taken follows", "seat governed capital",
+    "museum hangs seen belonged", "dedicated dedication dedicatee", "make makes product", "receive received winner won",
+    "currency pay", "independent independence", "performer sang singer recorded band album song performed",
+    "emblem arms", "length long kilometres", "area covers cover measures", "river banks flows", "industry trade wealth",
+    "rise rises rising source", "mouth reaches sea", "completed completion stood", "first first", "father son daughter",
+    "mother son daughter", "publisher published release released", "producer produced", "played actor starred starring",
+    "awarded given gives awards", "former formerly called older",
+)  # fmt: skip
+"""Words that tell of the same thing; a word stands with all lines that it is in."""
+
+_CAPITAL: Final = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ][\w'’.-]*"
+_NAME: Final = re.compile(
+    rf"(?:{_CAPITAL}|\d+(?:st|nd|rd|th)\b)(?:,? Jr\.|(?: (?:of|the|and|for|de|da|di|du|la|le|van|von|der|del|al|in|without|&|'n')){{0,2}} (?:{_CAPITAL}|\d+\b))*"
+)
+_MONTH: Final = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_TIME: Final = re.compile(rf"\d{{1,2}} {_MONTH},? \d{{4}}|{_MONTH} \d{{1,2}}, ?\d{{4}}|{_MONTH} \d{{4}}|\b[12]\d{{3}}\b")
+_LIFE: Final = re.compile(rf"\((?:[^()]*?[;, ])?({_TIME.pattern}) ?[–-] ?({_TIME.pattern})\)")
+_NUMBER: Final = re.compile(
+    r"\b\d[\d,]*(?:\.\d+)?\b(?: (?:million|billion|thousand))?"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred)\b"
+)
+_WORD: Final = re.compile(r"[\w'’-]+")
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])(?<![A-Z]\.)(?<!Jr\.)(?<!Dr\.)(?<!St\.)(?<!Mr\.)\s+(?=[A-Z\"“(0-9])")
+
+
+class Sentence(NamedTuple):
+    """A sentence of a passage."""
+
+    text: str
+    title: str
+    """First line of the passage."""
+    place: int
+    """How many sentences of the passage come before it."""
+
+
+class Span(NamedTuple):
+    """A piece of a sentence that may be an answer."""
+
+    text: str
+    score: float
+    """How well it fits; at least 0."""
+
+
+def sentences(results: str) -> list[Sentence]:
+    """The sentences of search results: passages are separated by empty lines, the first line of each is its title."""
+    found = []
+    results = _LIFE.sub(r"(born \1 , died \2)", results)
+    for block in re.split(r"\n\s*\n", results.strip()):
+        title, _, text = block.strip().partition("\n")
+        title = title.strip(" \"'“”:")
+        if not text:  # no title
+            title, text = "", block
+        parts = [part for part in _SENTENCE_END.split(" ".join(text.split())) if part]
+        found += [Sentence(part, title, place) for place, part in enumerate(parts)]
+    return found
+
+
+def content_words(text: str) -> list[str]:
+    """The words of a text that are no function words, lower-case, in order."""
+    words = [word.strip("'’-").removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.lower())]
+    return [word for word in words if word and word not in _FUNCTION_WORDS]
+
+
+def names_in(text: str) -> list[str]:
+    """Sequences of capitalised words, in order; a function word that only starts a sentence is none."""
+    return [name for name, _, _ in _names(text)]
+
+
+def _names(text: str) -> Iterator[tuple[str, int, int]]:
+    for match in _NAME.finditer(text):
+        start, name = match.start(), match.group()
+        while (first := name.split(" ")[0]).lower() in _FUNCTION_WORDS and first != "The" and name:
+            start, name = start + len(first) + 1, name[len(first) + 1 :]
+        name = name.rstrip(".'’-") if not re.search(r"\b[A-Z]\.$", name) else name
+        name = name.removesuffix("'s").removesuffix("’s")
+        if name.removeprefix("The").strip() and not name.isdecimal():
+            yield name, start, start + len(name)
+
+
+@lru_cache(1 << 14)
+def related(word: str) -> frozenset[str]:
+    """Stems of a word and of others that tell of the same thing."""
+    own = stem(word)
+    lines = [line.split() for line in _RELATED if own in map(stem, line.split())]
+    return frozenset((own, *(stem(other) for line in lines for other in line)))
+
+
+def best_span(found: Sequence[Sentence], wanted: str, about: Sequence[str], words: Sequence[str], asked: str) -> Span:
+    """The piece of the sentences that fits best; empty, with a score of 0, if there is none of that type.
+
+    Args:
+        found: The sentences.
+        wanted: The type of the answer.
+        about: Names of what is asked about.
+        words: Content words that tell what about it.
+        asked: The question, whose words cannot be the answer.
+    """
+    best = Span("", 0.0)
+    known = f" {' '.join(_WORD.findall(asked.lower()))} "
+    name_stems = {stem(word) for name in about for word in content_words(name)}
+    for sentence in found:
+        here = {stem(word): place for place, word in enumerate(_WORD.findall(sentence.text.lower()))}
+        fit = _fit(sentence, here, name_stems, words)
+        for text, start in _candidates(sentence.text, wanted):
+            if f" {' '.join(_WORD.findall(text.lower()))} " in known:
+                continue
+            near = _nearness(sentence.text, text, start, here, words)
+            score = fit + near + _type_bonus(text, wanted)
+            if score > best.score:
+                best = Span(text, score)
+    return best
+
+
+def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], words: Iterable[str]) -> float:
+    """How well a sentence fits: it, or its title, names what is asked about, and it tells what is asked."""
+    title = {stem(word) for word in content_words(sentence.title)}
+    fit = 0.0
+    if name_stems:
+        fit += 2 * len(name_stems & (title | here.keys())) / len(name_stems)
+        fit += 2 * len(name_stems & title) / len(name_stems | title)
+    matched = [word for word in words if not related(word).isdisjoint(here)]
+    exact = [word for word in matched if stem(word) in here]
+    return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.05 * sentence.place
+
+
+def _nearness(sentence: str, text: str, start: int, here: dict[str, int], words: Sequence[str]) -> float:
+    """The nearer the words that were asked for, the better; those before it count more."""
+    place = len(_WORD.findall(sentence[:start]))
+    last = place + len(_WORD.findall(text)) - 1
+    near = 0.0
+    for word in words:
+        gaps = [place - here[each] if here[each] < place else 1.5 * (here[each] - last) for each in related(word) & here.keys()]
+        near = max([near, *(1.0 / gap for gap in gaps if gap > 0)])
+    return near
+
+
+def _candidates(sentence: str, wanted: str) -> Iterator[tuple[str, int]]:
+    if wanted in (NAME, PERSON, ANY):
+        yield from ((name, start) for name, start, _ in _names(sentence))
+    if wanted in (TIME, ANY):
+        yield from ((match.group(), match.start()) for match in _TIME.finditer(sentence))
+    if wanted == NUMBER:
+        yield from ((match.group(), match.start()) for match in _NUMBER.finditer(sentence))
+    if wanted in (NOUN, ANY):
+        yield from _noun_phrases(sentence)
+
+
+def _noun_phrases(sentence: str) -> Iterator[tuple[str, int]]:
+    """Runs of lower-case words without function words."""
+    start, run = 0, []
+    for match in [*re.finditer(r"[\w'’-]+|[^\w\s]", sentence), None]:
+        word = match.group() if match else "."
+        if word.islower() and word not in _FUNCTION_WORDS and word[0].isalpha():
+            start = match.start() if match and not run else start
+            run.append(word)
+        else:
+            if 0 < len(run) <= 3:
+                yield " ".join(run), start
+            run = []
+
+
+def _type_bonus(text: str, wanted: str) -> float:
+    if wanted == PERSON:
+        return 0.4 if len(text.split()) in (2, 3) else 0.0
+    if wanted == ANY:
+        return 0.5 if text[0].isupper() else 0.0
+    return 0.0
