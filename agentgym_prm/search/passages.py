@@ -189,7 +189,7 @@ class PassageIndex:
         Raises:
             ValueError: ``k`` is not positive.
         """
-        return [[Found(self[hit.document], hit.score) for hit in hits] for hits in self._index.hits(queries, k)]
+        return [[Found(self[hit.document], hit.score) for hit in hits] for hits in self._index.search(queries, k)]
 
 
 class _SameIdError(DataFormatError):

@@ -51,7 +51,7 @@ def test_title_and_text_are_searched_and_ties_come_in_the_order_of_ids():
 def test_found_passages_and_scores_are_those_of_the_index_of_their_texts(tmp_path):
     passages = drawn()
     plain = BM25Index.build([f"{p.title} {p.text}" for p in passages], names=[p.id for p in passages])
-    expected = [[(passages[hit.document], hit.score) for hit in hits] for hits in plain.hits(questions(), 7)]
+    expected = [[(passages[hit.document], hit.score) for hit in hits] for hits in plain.search(questions(), 7)]
     for index in (PassageIndex.build(passages), PassageIndex.write(tmp_path / "index", iter(passages))):
         assert index.search(questions(), 7) == expected
         assert list(index) == passages
