@@ -53,7 +53,7 @@ class WikiSearchEnv(TextEnv):
             encyclopedia or, of a question file that has them, the paragraphs that come with its questions.
         protocol: ``"xml"``, ``"react"`` or ``"search_r1"`` (``protocols.py``). By default ``xml``, in small builtin
             questions ``react``, which takes the fewest tokens.
-        k: Passages a search brings.
+        k: Passages a search brings; 3 in Search-R1's experiments.
         max_searches: Calls of tools that are answered; the next one ends the episode. By default no limit but the cap.
         max_result_length: Longest text that a tool brings; ``None`` for no limit.
         length_unit: Of that: ``"characters"`` or ``"tokens"``.
