@@ -98,9 +98,8 @@ class Command:
         return FORMS[self.action].format(*self.names)
 
 
-@lru_cache(2**14)
 def parse_command(text: str) -> Command | None:
-    """Read a command; ``None`` if it is none.
+    """Read a command; ``None`` if it is none, or has more than a thousand characters.
 
     >>> str(parse_command("Put Coffee cup on kitchen counter"))
     'put coffee_cup on kitchen_counter'
@@ -109,9 +108,12 @@ def parse_command(text: str) -> Command | None:
     >>> parse_command("dance") is None
     True
     """
-    line = text[:_LONGEST].lower().strip()
-    if len(text) > _LONGEST or not line:
-        return None
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(2**14)
+def _parsed(text: str) -> Command | None:
+    line = text.lower().strip()
     line = line.partition(":")[2].strip() if ":" in line else line
     found = [(action, match.groups()) for action, pattern in _PATTERNS.items() if (match := pattern.fullmatch(line))]
     if len(found) == 1:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from agentgym_prm.agents.scripted import HomekeeperAgent
@@ -128,6 +130,19 @@ def test_memory_holds_what_the_texts_told():
     twin.observe("put cup in fridge", "fridge is OPEN, milk, cup. ", ("grab cup",))
     assert twin.inside == {"cup": "fridge"}
     assert (memory.inside, memory.states["fridge"]) == ({}, ("CLOSED",))
+
+
+def test_lists_of_commands_read_long_ago_are_not_kept():
+    memory = HomeMemory.begin("", "", ())
+    tracemalloc.start()
+    try:
+        for number in range(4_000):
+            memory.observe("sing", "Nothing happens.", ("sleep",) * 200 + (str(number),))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A list and what was read in it: 2 * 200 pointers, 3.2 kB, of each; of a full apartment it is ten times as much.
+    assert kept < 6_000_000
 
 
 def play(env: VirtualHomeEnv, seed: int, disturb=()) -> tuple[bool, int]:
