@@ -19,11 +19,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
 from agentgym_prm.envs.virtualhome import generate
 from agentgym_prm.envs.virtualhome.graph import with_changes
+from agentgym_prm.envs.virtualhome.shapes import check_changes, check_graph
 from agentgym_prm.envs.virtualhome.task import Task, graph_path, read_source_task, read_task
 from agentgym_prm.errors import DataNotFoundError, GameFormatError, UnknownNameError
 
@@ -112,6 +113,7 @@ class FileTasks(TaskCollection):
         records = _read_lines(path)
         if not records:
             raise DataNotFoundError(f"no tasks in {path}")
+        _check_ids(records, path)
         if "revised_graph" not in records[0]:
             records = _of_split(records, split, unseen)
         if not records:
@@ -145,12 +147,13 @@ class FileTasks(TaskCollection):
             return read_task(record, record["init_graph"], where)
         if "init_diff" not in record:
             raise GameFormatError(f"{where}: there is none of init_graph, init_diff and revised_graph in it")
+        check_changes(record["init_diff"], where, "init_diff")
         return read_task(record, with_changes(_base_graph(self._path), record["init_diff"]), where)
 
     def _source_graph(self, record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         path = record.get("path")
-        if not isinstance(path, str):
-            raise GameFormatError(f"{where}: path must be a text, got {path!r:.80}")
+        if not isinstance(path, str) or not _leads_to_file(path):
+            raise GameFormatError(f"{where}: path must lead to a program, got {path!r:.80}")
         folders = [*self._path.parents, *(folder / "virtualhome_master" for folder in self._path.parents)]
         if home := os.environ.get(DATA_VARIABLE):
             folders.insert(0, Path(home).expanduser())
@@ -204,6 +207,11 @@ _open_builtin = lru_cache(maxsize=None)(BuiltinTasks)
 _open_file = lru_cache(maxsize=16)(FileTasks)
 
 
+def _leads_to_file(path: str) -> bool:
+    stated = PureWindowsPath(path)  # it knows the slashes of other systems too
+    return bool(stated.name) and ".." not in stated.parts
+
+
 def _official_folder() -> Path:
     variable = os.environ.get(DATA_VARIABLE)
     if not variable or not Path(variable).expanduser().is_dir():
@@ -243,12 +251,21 @@ def _split_of(record: Mapping[str, Any], key: str, held_out: frozenset[str]) -> 
     return "train" if zlib.crc32(str(record.get("id")).encode()) % _SEEN else "valid_seen"
 
 
+def _check_ids(records: Iterable[Mapping[str, Any]], path: Path) -> None:
+    ids: set[str] = set()
+    for task_id in (record.get("id") for record in records):
+        if isinstance(task_id, str):
+            if task_id in ids:
+                raise GameFormatError(f"{path}: two tasks have the id {task_id!r}")
+            ids.add(task_id)
+
+
 @lru_cache(maxsize=4)
 def _read_lines(path: Path) -> Sequence[dict[str, Any]]:
     try:
         lines = _unpacked(path).decode().split("\n")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
-        raise GameFormatError(f"{path} is damaged or cut off ({error}): copy it again") from error
+    except UnicodeDecodeError as error:
+        raise _damaged(str(path), error) from error
     return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -258,7 +275,9 @@ def _base_graph(tasks: Path) -> Mapping[str, Any]:
     stem = tasks.name.partition(".")[0].replace("tasks", "base_graph", 1)
     for name in (f"{stem}.json", f"{stem}.json.gz", f"{stem}.json.xz"):
         if (file := tasks.with_name(name)).is_file():
-            return _parse(_unpacked(file), str(file))
+            graph = _parse(_unpacked(file), str(file))
+            check_graph(graph, str(file))
+            return graph
     raise DataNotFoundError(
         f"no {stem}.json, plain or packed (.gz, .xz), beside {tasks}, whose tasks are changes to it"
     )
@@ -266,16 +285,23 @@ def _base_graph(tasks: Path) -> Mapping[str, Any]:
 
 def _unpacked(path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix == ".gz":
-        return gzip.decompress(content)
-    return lzma.decompress(content) if path.suffix == ".xz" else content
+    try:
+        if path.suffix == ".gz":
+            return gzip.decompress(content)
+        return lzma.decompress(content) if path.suffix == ".xz" else content
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise _damaged(str(path), error) from error
 
 
 def _parse(content: str | bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GameFormatError(f"{where} is damaged or cut off ({error}): copy it again") from error
+    except (ValueError, RecursionError) as error:  # what is no JSON, has too long a number, or is nested too deeply
+        raise _damaged(where, error) from error
     if not isinstance(record, dict):
         raise GameFormatError(f"{where}: expected a JSON object, got {type(record).__name__}")
     return record
+
+
+def _damaged(where: str, error: Exception) -> GameFormatError:
+    return GameFormatError(f"{where} is damaged or cut off ({error}): copy it again")
