@@ -78,12 +78,8 @@ class BuiltinTasks(TaskCollection):
     """Tasks of our own generator."""
 
     def __init__(self, split: str, difficulty: str, unseen: str) -> None:
-        for kind, name, valid in (
-            ("split", split, generate.SPLIT_SIZES),
-            ("difficulty", difficulty, generate.DIFFICULTIES),
-        ):
-            if name not in valid:
-                raise UnknownNameError.of(kind, name, valid)
+        if split not in generate.SPLIT_SIZES:
+            raise UnknownNameError.of("split", split, generate.SPLIT_SIZES)
         super().__init__(f"builtin/{difficulty}/{split}", ("builtin", split, difficulty, unseen))
         self._split, self._difficulty, self._unseen = split, difficulty, unseen
 
@@ -108,7 +104,7 @@ class FileTasks(TaskCollection):
     """Tasks of one file, or those of its split."""
 
     def __init__(self, path: Path, split: str, unseen: str) -> None:
-        super().__init__(str(path), (str(path), split, "", unseen))
+        super().__init__(str(path), (str(path), split, generate.DIFFICULTIES[0], unseen))
         self._path = path
         records = _read_lines(path)
         if not records:
@@ -174,7 +170,7 @@ def open_tasks(data: str | os.PathLike[str], split: str, difficulty: str, unseen
 
     Args:
         data: ``"builtin"``; ``"official"`` for the folder that ``$VIRTUALHOME_DATA`` names; or a path: a task file, or
-            a folder with one.
+            a folder with one. A ``Path`` is always a path.
         split: One of ``SPLITS``, or for files ``"all"``.
         difficulty: One of ``generate.DIFFICULTIES``; for builtin tasks only.
         unseen: What is new in ``valid_unseen``, one of ``generate.UNSEEN``.
@@ -184,18 +180,24 @@ def open_tasks(data: str | os.PathLike[str], split: str, difficulty: str, unseen
         UnknownNameError: No such split, difficulty, or kind of split.
         GameFormatError: A file is damaged.
     """
-    data = os.fspath(data) if isinstance(data, os.PathLike) else data
+    data = os.path.abspath(os.path.expanduser(data)) if isinstance(data, os.PathLike) else data
     for name, value in (("data", data), ("split", split), ("difficulty", difficulty), ("unseen", unseen)):
         if not isinstance(value, str):
             raise TypeError(f"{name} must be a string, got {type(value).__name__}: {value!r}")
-    if unseen not in generate.UNSEEN:
-        raise UnknownNameError.of("kind of unseen tasks", unseen, generate.UNSEEN)
+    for kind, name, valid in (
+        ("difficulty", difficulty, generate.DIFFICULTIES),
+        ("kind of unseen tasks", unseen, generate.UNSEEN),
+    ):
+        if name not in valid:
+            raise UnknownNameError.of(kind, name, valid)
     if data == "builtin":
         return _open_builtin(split, difficulty, unseen)
     if split not in (*SPLITS, ALL):
         raise UnknownNameError.of("split", split, (*SPLITS, ALL))
     if data == "official":
         return _open_file(_task_file(_official_folder()), split, unseen)
+    if not data:
+        raise DataNotFoundError("data must name a file or a folder, got ''")
     path = Path(data).expanduser().absolute()
     if not path.exists():
         hint = "".join(f" (did you mean {name!r}?)" for name in get_close_matches(data, ["builtin", "official"], n=1))

@@ -2,6 +2,7 @@ import gzip
 import json
 import lzma
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -173,7 +174,7 @@ LAMP = {"id": flat.LAMP, "class_name": "lamp", "properties": [], "states": []}
         ({"set_nodes": [LAMP, LAMP]}, f"set_nodes 1 of init_diff has the id {flat.LAMP} again"),
         ({"del_nodes": None}, "init_diff needs a list of del_nodes, got None"),
         ({"del_nodes": [[4]]}, r"del_nodes 0 of init_diff must be a whole number, got \[4\]"),
-        ({"add_edges": [[flat.MILK, "ON"]]}, r"add_edges 0 of init_diff must be two ids around a relation, got \[15, 'O"),
+        ({"add_edges": [[flat.MILK, "ON"]]}, r"add_edges 0 of init_diff must be two ids around a relation, got \[15,"),
         ({"del_edges": [[[1], "ON", 2]]}, r"del_edges 0 of init_diff must be two ids around a relation, got \[\[1\], "),
         ({"del_edges": [[1, ["ON"], 2]]}, r"del_edges 0 of init_diff must be two ids around a relation, got \[1, \['"),
     ],
@@ -198,7 +199,7 @@ def test_a_difference_that_is_none_is_named(tmp_path):
         ({"edges": 3}, "needs a list of edges, got 3"),
         ({"nodes": [LAMP, LAMP]}, f"node 1 has the id {flat.LAMP} again"),
         ({"nodes": [LAMP, 3]}, "node 1 must be an object with a whole number as id, got 3"),
-        ({"edges": [{"from_id": 1, "relation_type": "ON"}]}, "edge 0 must be two ids around a relation, got {'from_id'"),
+        ({"edges": [{"from_id": 1, "relation_type": "ON"}]}, "edge 0 must be two ids around a relation, got {"),
         ({"edges": [{"from_id": [], "relation_type": "ON", "to_id": 1}]}, "edge 0 must be two ids around a relation"),
         ({"edges": [[1, "ON", 2]]}, "edge 0 must be two ids around a relation"),
     ],
@@ -243,7 +244,7 @@ def test_a_path_that_leads_to_no_program_is_named(tmp_path, path):
 @pytest.mark.parametrize("edge", [{"from_id": [1], "relation_type": "ON", "to_id": 2}, [1, "ON", 2]])
 def test_a_source_graph_with_an_edge_that_is_none_names_it(edge):
     with pytest.raises(GameFormatError, match=r"source: edge 1 must be two ids around a relation, got "):
-        without_mutual_edges({"nodes": [], "edges": [{"from_id": 1, "relation_type": "ON", "to_id": 2}, edge]}, "source")
+        without_mutual_edges({"edges": [{"from_id": 1, "relation_type": "ON", "to_id": 2}, edge]}, "source")
 
 
 def test_only_ends_of_lines_divide_records(tmp_path):
@@ -272,6 +273,16 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
         tasks_of("official")
     with pytest.raises(UnknownNameError, match="did you mean 'milk'"):
         tasks_of(tmp_path / "tasks_a.jsonl").index("mlik")
+
+
+def test_only_texts_are_names_of_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataNotFoundError, match=r"no file or folder .*builtin"):
+        tasks_of(Path("builtin"))
+    write(tmp_path / "builtin" / "tasks.jsonl", [milk_record()])
+    assert len(tasks_of(Path("builtin"))) == 1
+    with pytest.raises(DataNotFoundError, match="data must name a file or a folder, got ''"):
+        tasks_of("")
 
 
 def test_a_collection_is_shared_by_copies_and_opened_again_by_pickles(tmp_path):
