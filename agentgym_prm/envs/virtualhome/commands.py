@@ -64,10 +64,13 @@ FORMS: Final = {
 CORE: Final = frozenset(
     {
         Action.CLOSE, Action.GRAB, Action.LIE, Action.OPEN, Action.PLUGIN, Action.PLUGOUT, Action.POUR, Action.PUTBACK,
-        Action.PUTIN, Action.PUTON, Action.SIT, Action.SWITCHOFF, Action.SWITCHON, Action.WALK,
+        Action.PUTIN, Action.PUTON, Action.SIT, Action.STANDUP, Action.SWITCHOFF, Action.SWITCHON, Action.WALK,
     }
 )  # fmt: skip
-"""Actions that change what most goals ask for, each effect once: no ``run`` beside ``walk``, no ``touch``."""
+"""Actions that change what most goals ask for, each effect once: no ``run`` beside ``walk``, no ``touch``.
+
+With ``stand up``, without which the other commands can lead where nothing is left to do.
+"""
 
 _LONGEST: Final = 1_000
 _PATTERNS: Final = {
