@@ -21,6 +21,7 @@ from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path, PureWindowsPath
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from agentgym_prm.envs.virtualhome import generate
 from agentgym_prm.envs.virtualhome.graph import with_changes
@@ -35,7 +36,7 @@ ALL: Final = "all"
 GRAPHS: Final = "init_and_final_graphs"
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 _COMPILED: Final = 64
-"""Compiled tasks kept in memory, a few hundred kB each if the apartment is large."""
+"""Compiled tasks kept in memory, a few hundred kB each if the apartment is large, besides those in use."""
 _HELD_OUT: Final = 5
 _SEEN: Final = 10
 
@@ -47,6 +48,7 @@ class TaskCollection(ABC):
         self.where = where
         self._source = source
         self._tasks: OrderedDict[int, Task] = OrderedDict()
+        self._in_use: WeakValueDictionary[int, Task] = WeakValueDictionary()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "TaskCollection":
         return self
@@ -66,9 +68,9 @@ class TaskCollection(ABC):
 
     def task(self, index: int) -> Task:
         """One task, compiled: the same object for every caller while it is in use."""
-        task = self._tasks.get(index)
+        task = self._in_use.get(index)
         if task is None:
-            task = self._tasks[index] = self._read(index)
+            task = self._in_use[index] = self._tasks[index] = self._read(index)
             if len(self._tasks) > _COMPILED:
                 self._tasks.popitem(last=False)
         return task

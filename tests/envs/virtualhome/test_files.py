@@ -285,6 +285,15 @@ def test_only_texts_are_names_of_data(tmp_path, monkeypatch):
         tasks_of("")
 
 
+def test_a_task_is_the_same_object_as_long_as_anybody_has_it():
+    tasks = open_tasks("builtin", "valid_seen", "small", "activity")
+    first = tasks.task(0)
+    for index in range(1, 80):
+        tasks.task(index)
+    assert tasks.task(0) is first
+    assert len(tasks._tasks) <= 64  # what nobody has is kept up to here
+
+
 def test_a_collection_is_shared_by_copies_and_opened_again_by_pickles(tmp_path):
     tasks = tasks_of(write(tmp_path / "t.jsonl", [milk_record()]))
     assert pickle.loads(pickle.dumps(tasks)) is tasks
