@@ -90,7 +90,7 @@ _FAMILIES: Final = {
     WIKISEARCH: Family(
         settings=("data", "split", "difficulty"),
         text_expert="reader",
-        make_text_expert=lambda steps: SearcherAgent(),
+        make_text_expert=SearcherAgent,
         privileged=("oracle",),
         choices={"suggestions": True},
         prompt="wiki",

@@ -29,6 +29,9 @@ from agentgym_prm.search import BM25Index
 from agentgym_prm.search.core import Passage
 
 
+KS = (1, 3)
+
+
 class Engine:
     """Passages by title and text."""
 
@@ -96,7 +99,7 @@ def play(player: OracleExpert | Reader, engine: Engine, k: int) -> tuple[str, li
 
 
 def report(name: str, questions: Sequence[Question], engine: Engine, max_searches: int) -> None:
-    for k in (1, 3):
+    for k in KS:
         for who in ("oracle", "reader"):
             rows: dict[str, list[tuple[float, ...]]] = {}
             for question in questions:

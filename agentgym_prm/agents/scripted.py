@@ -170,20 +170,25 @@ class SearcherAgent(Agent):
     """Plays WikiSearch from its texts alone: questions and results of the history, in whichever protocol they are.
 
     After the answer it has none to give: an empty command.
+
+    Args:
+        steps: How many commands it thinks an episode has; with few it answers after fewer searches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 10) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         self.name = "reader"
-        self._searchers = HistoryFold(_searching)
+        self._searchers = HistoryFold(partial(_searching, steps))
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
         return [[Action(self._searchers.of(history).choose())] * n for history in histories]
 
 
-def _searching(task: str, observation: str, admissible: Sequence[str]) -> "Searcher":
+def _searching(steps: int, task: str, observation: str, admissible: Sequence[str]) -> "Searcher":
     from agentgym_prm.envs.wiki_search.searcher import Searcher
 
-    return Searcher.begin(task, observation, admissible)
+    return Searcher.begin(task, observation, admissible, max_searches=steps - 1)
 
 
 class HumanAgent(Agent):

@@ -47,10 +47,12 @@ def household_command(line: str) -> str:
 def home_command(line: str) -> str:
     """As ``household_command`` for VirtualHome, whose names have underscores and may be followed by ids in brackets.
 
-    >>> home_command("Walk to **coffee_table (12)**.")
+    A hyphen stays within a word: apartments of the benchmark hold ``band-aids``.
+
+    >>> home_command("- Walk to **coffee_table (12)**.")
     'walk to coffee_table (12)'
     """
-    return " ".join(re.sub(r"[^a-z0-9 _()]", "", line.lower()).split())
+    return " ".join(re.sub(r"[^a-z0-9 _()-]|(?<![a-z0-9])-|-(?![a-z0-9])", "", line.lower()).split())
 
 
 def verbatim_command(line: str) -> str:

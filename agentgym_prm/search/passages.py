@@ -183,6 +183,10 @@ class PassageIndex:
     def __iter__(self) -> Iterator[Passage]:
         return (self[number] for number in range(len(self)))
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        # Read-only; Gymnasium copies the arguments of an environment.
+        return self
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
         """For each query the ``k`` passages that answer it best, best first; fewer where fewer hold a term of it.
 

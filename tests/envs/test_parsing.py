@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from agentgym_prm.envs.parsing import REPLY_FORMATS, ParsedReply, household_command, parse_reply
+from agentgym_prm.envs.parsing import REPLY_FORMATS, ParsedReply, home_command, household_command, parse_reply
 from agentgym_prm.errors import UnknownNameError
 
 TOOL = '<tool>{"name": "wiki_search", "args": {"query": "Oslo"}}</tool>'
@@ -79,6 +79,11 @@ def test_parsing_inverts_rendering(name):
 def test_commands_are_kept_verbatim_where_letter_case_matters():
     assert parse_reply("ACTION:\nsearch[Red Shoes]", "reason_action").command == "search[Red Shoes]"
     assert household_command("Put Mug_1 in/on\tDesk 1 (now)") == "put mug1 in/ondesk 1 now"
+
+
+def test_hyphens_stay_within_the_words_of_a_home_and_nowhere_else():
+    assert home_command("Put band-aids (12) on shoe-shine_kit.") == "put band-aids (12) on shoe-shine_kit"
+    assert home_command("- grab cup -") == home_command("--grab -cup") == "grab cup"
 
 
 def test_unknown_formats_suggest_the_nearest():

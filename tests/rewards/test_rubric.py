@@ -4,7 +4,18 @@ from functools import partial
 import numpy as np
 import pytest
 
-from agentgym_prm import Action, History, Rubric, Step, Trajectory, VectorStepReward, Weighted, collect, rewarded
+from agentgym_prm import (
+    Action,
+    History,
+    InfoKey,
+    Rubric,
+    Step,
+    Trajectory,
+    VectorStepReward,
+    Weighted,
+    collect,
+    rewarded,
+)
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.envs.parsing import parse_reply
 from agentgym_prm.envs.wiki_search.env import WikiSearchEnv
@@ -192,6 +203,14 @@ def test_an_episode_cut_off_without_an_answer_is_not_paid():
     assert played.steps[-1].truncated
     assert paid("exact_match", played) == [0.0]
     assert paid("well_formed_messages", played) == [0.2]
+
+
+def test_answers_are_paid_at_the_end_alone():
+    """Where an environment lets an answer be taken back."""
+    infos = [{InfoKey.ANSWERS: ANSWERS, InfoKey.ANSWER: answer} for answer in ("Beatles", "the Beatles")]
+    steps = [Step("", (), Action(""), terminated=turn == 1, info=info) for turn, info in enumerate(infos)]
+    played = Trajectory(QUESTION, 0, tuple(steps), "")
+    assert [paid(name, played) for name in ("answer_present", "exact_match", "f1")] == [[0, 0.5], [0, 1], [0, 1]]
 
 
 def test_episodes_without_what_a_rubric_reads_are_refused(walk):

@@ -64,10 +64,13 @@ FORMS: Final = {
 CORE: Final = frozenset(
     {
         Action.CLOSE, Action.GRAB, Action.LIE, Action.OPEN, Action.PLUGIN, Action.PLUGOUT, Action.POUR, Action.PUTBACK,
-        Action.PUTIN, Action.PUTON, Action.SIT, Action.SWITCHOFF, Action.SWITCHON, Action.WALK,
+        Action.PUTIN, Action.PUTON, Action.SIT, Action.STANDUP, Action.SWITCHOFF, Action.SWITCHON, Action.WALK,
     }
 )  # fmt: skip
-"""Actions that change what most goals ask for, each effect once: no ``run`` beside ``walk``, no ``touch``."""
+"""Actions that change what most goals ask for, each effect once: no ``run`` beside ``walk``, no ``touch``.
+
+With ``stand up``, without which the other commands can lead where nothing is left to do.
+"""
 
 _LONGEST: Final = 1_000
 _PATTERNS: Final = {
@@ -98,9 +101,8 @@ class Command:
         return FORMS[self.action].format(*self.names)
 
 
-@lru_cache(2**14)
 def parse_command(text: str) -> Command | None:
-    """Read a command; ``None`` if it is none.
+    """Read a command; ``None`` if it is none, or has more than a thousand characters.
 
     >>> str(parse_command("Put Coffee cup on kitchen counter"))
     'put coffee_cup on kitchen_counter'
@@ -109,9 +111,12 @@ def parse_command(text: str) -> Command | None:
     >>> parse_command("dance") is None
     True
     """
-    line = text[:_LONGEST].lower().strip()
-    if len(text) > _LONGEST or not line:
-        return None
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(2**14)
+def _parsed(text: str) -> Command | None:
+    line = text.lower().strip()
     line = line.partition(":")[2].strip() if ":" in line else line
     found = [(action, match.groups()) for action, pattern in _PATTERNS.items() if (match := pattern.fullmatch(line))]
     if len(found) == 1:

@@ -42,7 +42,8 @@ class VirtualHomeEnv(TextEnv):
         expert: ``"program"``, ``"planner"`` or ``"homekeeper"`` fills ``info["expert_action"]`` at every step.
         render_mode: ``"ansi"`` lets ``render`` return the last observation.
 
-    ``info`` also holds ``error``: why the last command was not executed, in the executor's words; "" if it was.
+    ``info`` also holds ``error``: why the last command was not executed, in the executor's words, or what the executor
+    said although it was (of what is plugged out and still on); else "".
     """
 
     def __init__(

@@ -19,11 +19,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from agentgym_prm.envs.virtualhome import generate
 from agentgym_prm.envs.virtualhome.graph import with_changes
+from agentgym_prm.envs.virtualhome.shapes import check_changes, check_graph
 from agentgym_prm.envs.virtualhome.task import Task, graph_path, read_source_task, read_task
 from agentgym_prm.errors import DataNotFoundError, GameFormatError, UnknownNameError
 
@@ -34,7 +36,7 @@ ALL: Final = "all"
 GRAPHS: Final = "init_and_final_graphs"
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 _COMPILED: Final = 64
-"""Compiled tasks kept in memory, a few hundred kB each if the apartment is large."""
+"""Compiled tasks kept in memory, a few hundred kB each if the apartment is large, besides those in use."""
 _HELD_OUT: Final = 5
 _SEEN: Final = 10
 
@@ -46,6 +48,7 @@ class TaskCollection(ABC):
         self.where = where
         self._source = source
         self._tasks: OrderedDict[int, Task] = OrderedDict()
+        self._in_use: WeakValueDictionary[int, Task] = WeakValueDictionary()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "TaskCollection":
         return self
@@ -65,9 +68,9 @@ class TaskCollection(ABC):
 
     def task(self, index: int) -> Task:
         """One task, compiled: the same object for every caller while it is in use."""
-        task = self._tasks.get(index)
+        task = self._in_use.get(index)
         if task is None:
-            task = self._tasks[index] = self._read(index)
+            task = self._in_use[index] = self._tasks[index] = self._read(index)
             if len(self._tasks) > _COMPILED:
                 self._tasks.popitem(last=False)
         return task
@@ -77,12 +80,8 @@ class BuiltinTasks(TaskCollection):
     """Tasks of our own generator."""
 
     def __init__(self, split: str, difficulty: str, unseen: str) -> None:
-        for kind, name, valid in (
-            ("split", split, generate.SPLIT_SIZES),
-            ("difficulty", difficulty, generate.DIFFICULTIES),
-        ):
-            if name not in valid:
-                raise UnknownNameError.of(kind, name, valid)
+        if split not in generate.SPLIT_SIZES:
+            raise UnknownNameError.of("split", split, generate.SPLIT_SIZES)
         super().__init__(f"builtin/{difficulty}/{split}", ("builtin", split, difficulty, unseen))
         self._split, self._difficulty, self._unseen = split, difficulty, unseen
 
@@ -107,11 +106,12 @@ class FileTasks(TaskCollection):
     """Tasks of one file, or those of its split."""
 
     def __init__(self, path: Path, split: str, unseen: str) -> None:
-        super().__init__(str(path), (str(path), split, "", unseen))
+        super().__init__(str(path), (str(path), split, generate.DIFFICULTIES[0], unseen))
         self._path = path
         records = _read_lines(path)
         if not records:
             raise DataNotFoundError(f"no tasks in {path}")
+        _check_ids(records, path)
         if "revised_graph" not in records[0]:
             records = _of_split(records, split, unseen)
         if not records:
@@ -145,12 +145,13 @@ class FileTasks(TaskCollection):
             return read_task(record, record["init_graph"], where)
         if "init_diff" not in record:
             raise GameFormatError(f"{where}: there is none of init_graph, init_diff and revised_graph in it")
+        check_changes(record["init_diff"], where, "init_diff")
         return read_task(record, with_changes(_base_graph(self._path), record["init_diff"]), where)
 
     def _source_graph(self, record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         path = record.get("path")
-        if not isinstance(path, str):
-            raise GameFormatError(f"{where}: path must be a text, got {path!r:.80}")
+        if not isinstance(path, str) or not _leads_to_file(path):
+            raise GameFormatError(f"{where}: path must lead to a program, got {path!r:.80}")
         folders = [*self._path.parents, *(folder / "virtualhome_master" for folder in self._path.parents)]
         if home := os.environ.get(DATA_VARIABLE):
             folders.insert(0, Path(home).expanduser())
@@ -171,7 +172,7 @@ def open_tasks(data: str | os.PathLike[str], split: str, difficulty: str, unseen
 
     Args:
         data: ``"builtin"``; ``"official"`` for the folder that ``$VIRTUALHOME_DATA`` names; or a path: a task file, or
-            a folder with one.
+            a folder with one. A ``Path`` is always a path.
         split: One of ``SPLITS``, or for files ``"all"``.
         difficulty: One of ``generate.DIFFICULTIES``; for builtin tasks only.
         unseen: What is new in ``valid_unseen``, one of ``generate.UNSEEN``.
@@ -181,18 +182,24 @@ def open_tasks(data: str | os.PathLike[str], split: str, difficulty: str, unseen
         UnknownNameError: No such split, difficulty, or kind of split.
         GameFormatError: A file is damaged.
     """
-    data = os.fspath(data) if isinstance(data, os.PathLike) else data
+    data = os.path.abspath(os.path.expanduser(data)) if isinstance(data, os.PathLike) else data
     for name, value in (("data", data), ("split", split), ("difficulty", difficulty), ("unseen", unseen)):
         if not isinstance(value, str):
             raise TypeError(f"{name} must be a string, got {type(value).__name__}: {value!r}")
-    if unseen not in generate.UNSEEN:
-        raise UnknownNameError.of("kind of unseen tasks", unseen, generate.UNSEEN)
+    for kind, name, valid in (
+        ("difficulty", difficulty, generate.DIFFICULTIES),
+        ("kind of unseen tasks", unseen, generate.UNSEEN),
+    ):
+        if name not in valid:
+            raise UnknownNameError.of(kind, name, valid)
     if data == "builtin":
         return _open_builtin(split, difficulty, unseen)
     if split not in (*SPLITS, ALL):
         raise UnknownNameError.of("split", split, (*SPLITS, ALL))
     if data == "official":
         return _open_file(_task_file(_official_folder()), split, unseen)
+    if not data:
+        raise DataNotFoundError("data must name a file or a folder, got ''")
     path = Path(data).expanduser().absolute()
     if not path.exists():
         hint = "".join(f" (did you mean {name!r}?)" for name in get_close_matches(data, ["builtin", "official"], n=1))
@@ -202,6 +209,11 @@ def open_tasks(data: str | os.PathLike[str], split: str, difficulty: str, unseen
 
 _open_builtin = lru_cache(maxsize=None)(BuiltinTasks)
 _open_file = lru_cache(maxsize=16)(FileTasks)
+
+
+def _leads_to_file(path: str) -> bool:
+    stated = PureWindowsPath(path)  # it knows the slashes of other systems too
+    return bool(stated.name) and ".." not in stated.parts
 
 
 def _official_folder() -> Path:
@@ -243,12 +255,21 @@ def _split_of(record: Mapping[str, Any], key: str, held_out: frozenset[str]) -> 
     return "train" if zlib.crc32(str(record.get("id")).encode()) % _SEEN else "valid_seen"
 
 
+def _check_ids(records: Iterable[Mapping[str, Any]], path: Path) -> None:
+    ids: set[str] = set()
+    for task_id in (record.get("id") for record in records):
+        if isinstance(task_id, str):
+            if task_id in ids:
+                raise GameFormatError(f"{path}: two tasks have the id {task_id!r}")
+            ids.add(task_id)
+
+
 @lru_cache(maxsize=4)
 def _read_lines(path: Path) -> Sequence[dict[str, Any]]:
     try:
         lines = _unpacked(path).decode().split("\n")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
-        raise GameFormatError(f"{path} is damaged or cut off ({error}): copy it again") from error
+    except UnicodeDecodeError as error:
+        raise _damaged(str(path), error) from error
     return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -258,7 +279,9 @@ def _base_graph(tasks: Path) -> Mapping[str, Any]:
     stem = tasks.name.partition(".")[0].replace("tasks", "base_graph", 1)
     for name in (f"{stem}.json", f"{stem}.json.gz", f"{stem}.json.xz"):
         if (file := tasks.with_name(name)).is_file():
-            return _parse(_unpacked(file), str(file))
+            graph = _parse(_unpacked(file), str(file))
+            check_graph(graph, str(file))
+            return graph
     raise DataNotFoundError(
         f"no {stem}.json, plain or packed (.gz, .xz), beside {tasks}, whose tasks are changes to it"
     )
@@ -266,16 +289,23 @@ def _base_graph(tasks: Path) -> Mapping[str, Any]:
 
 def _unpacked(path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix == ".gz":
-        return gzip.decompress(content)
-    return lzma.decompress(content) if path.suffix == ".xz" else content
+    try:
+        if path.suffix == ".gz":
+            return gzip.decompress(content)
+        return lzma.decompress(content) if path.suffix == ".xz" else content
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise _damaged(str(path), error) from error
 
 
 def _parse(content: str | bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GameFormatError(f"{where} is damaged or cut off ({error}): copy it again") from error
+    except (ValueError, RecursionError) as error:  # what is no JSON, has too long a number, or is nested too deeply
+        raise _damaged(where, error) from error
     if not isinstance(record, dict):
         raise GameFormatError(f"{where}: expected a JSON object, got {type(record).__name__}")
     return record
+
+
+def _damaged(where: str, error: Exception) -> GameFormatError:
+    return GameFormatError(f"{where} is damaged or cut off ({error}): copy it again")

@@ -11,6 +11,8 @@ valid_seen   the same                   the same, with other draws
 valid_unseen the same                   ``UNSEEN_ACTIVITIES``; with ``unseen="scene"`` the others, in new scenes
 ============ ========================== =====================================================================
 
+Of the unseen activities ``Work`` is one of full apartments only: no small one happens to hold a desk and a computer.
+
 A scene is rooms and furniture; a task adds things, states and where the character stands. ``small`` apartments have
 three rooms, 10-12 pieces of furniture and six things, no two of a class, and descriptions in class names; ``full`` ones
 are as large as the benchmark's, with several things of many classes and descriptions in various words.

@@ -10,7 +10,7 @@ Three forms are read:
   source system reads its own: exact states, edges there, edges gone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ def conditions_goal(goal: Mapping[str, Any], where: str = "goal") -> Goal:
     )
 
 
-def difference_goal(changes: Mapping[str, Sequence[Any]], where: str = "goal") -> Goal:
+def difference_goal(changes: Mapping[str, Any], where: str = "goal") -> Goal:
     """The state after some changes as a goal; nodes that are to vanish are not asked for.
 
     Raises:
@@ -131,9 +131,9 @@ def difference_goal(changes: Mapping[str, Sequence[Any]], where: str = "goal") -
     """
     return Goal(
         (
-            *[_exactly(node, where) for node in changes.get("set_nodes", ())],
-            *[_triple(edge, where, wanted=False) for edge in changes.get("del_edges", ())],
-            *[_triple(edge, where) for edge in changes.get("add_edges", ())],
+            *[_exactly(node, where) for node in _list(changes, "set_nodes", where)],
+            *[_triple(edge, where, wanted=False) for edge in _list(changes, "del_edges", where)],
+            *[_triple(edge, where) for edge in _list(changes, "add_edges", where)],
         )
     )
 

@@ -229,6 +229,8 @@ class Homekeeper(HomeMemory):
             yield from self._put_down(name)
         if action in _FACED and name in self.near:
             yield _command(Action.TURNTO, name)
+        if action in (Action.SIT, Action.LIE):
+            yield from self._stand_up()
         if name not in self.near or action is Action.WALK:
             yield from self._go(name)
 
@@ -253,13 +255,19 @@ class Homekeeper(HomeMemory):
                     yield from self._if_offered(Action.OPEN, name)
         yield from self._go(thing)
 
+    def _stand_up(self) -> Iterator[str]:
+        """Where posture is what it seems to be, who has sat down goes nowhere and sits nowhere else."""
+        if self.posture:
+            yield from self._if_offered(Action.STANDUP)
+
     def _go(self, name: str) -> Iterator[str]:
+        yield from self._stand_up()
         if name not in self.near or not self.failed:
             yield from self._if_offered(Action.WALK, name)
         room = self.where.get(name, "")
         if room and room != self.room:
             yield from self._if_offered(Action.WALK, room)
-        if name not in self.where and name not in self.held:
+        if not self.where.get(name) and name not in self.held:
             yield from self._search()
 
     def _search(self) -> Iterator[str]:

@@ -196,9 +196,9 @@ class HomeMemory:
                     self.states[names_[0]] = tuple(left if state == entered else state for state in states)
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _offers(admissible: tuple[str, ...]) -> Mapping[Action, tuple[tuple[str, ...], ...]]:
-    """The commands by action; the same lists come back again and again in an episode."""
+    """The commands by action; several read the same list in a turn. In a full apartment it takes some 40 kB."""
     offers: defaultdict[Action, list[tuple[str, ...]]] = defaultdict(list)
     for text in admissible:
         if command := parse_command(text):

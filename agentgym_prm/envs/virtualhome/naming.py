@@ -17,6 +17,7 @@ source system differs in two points: among equals it draws at random, and it rem
 failed as well.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -61,7 +62,8 @@ class Vocabulary:
     """
 
     def __init__(self, apartment: Apartment) -> None:
-        self.names = tuple(node.class_name.lower().replace(" ", "_") for node in apartment.nodes)
+        # Colons and round brackets mean something in a command.
+        self.names = tuple(re.sub(r"[ :()]", "_", node.class_name.lower()) for node in apartment.nodes)
         numbers: defaultdict[str, list[int]] = defaultdict(list)
         for number in sorted(range(len(apartment.nodes)), key=lambda number: apartment.nodes[number].id):
             numbers[self.names[number]].append(number)

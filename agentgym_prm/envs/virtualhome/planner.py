@@ -28,6 +28,8 @@ _OPPOSITE: Final = {
 }
 _HELD: Final = (Action.DRINK, Action.READ)
 _BY_ITSELF: Final = (Action.STANDUP, Action.SLEEP, Action.WAKEUP)
+_STANDING: Final = (Action.WALK, Action.SIT, Action.LIE)
+_STAND_UP: Final = ScriptLine(Action.STANDUP, ())
 _WITHOUT_NEARNESS: Final = (Action.TURNTO, Action.POINTAT, Action.GREET)
 _NEEDS: Final = {
     Action.DRINK: (Property.DRINKABLE, Property.RECIPIENT),
@@ -128,10 +130,18 @@ class _Attempt:
     def _do(self, options: Options) -> ScriptLine | None:
         """Execute the first of the options that can be executed."""
         for line in options:
-            if self._engine.execute(line).success:
-                self._performed |= {line.action}
+            if self._execute(line):
                 return line
+            # Unrepaired, posture stands in nobody's way but of who rests at the start, for good.
+            if line.action in _STANDING and self._engine.world.repaired and self._execute(_STAND_UP):
+                return _STAND_UP
         return None
+
+    def _execute(self, line: ScriptLine) -> bool:
+        success = self._engine.execute(line).success
+        if success:
+            self._performed |= {line.action}
+        return success
 
     # --- what a condition asks for ---
 
@@ -177,7 +187,7 @@ class _Attempt:
 
     def _leave_state(self, node: int, state: State) -> Options:
         if state in (State.SITTING, State.LYING):
-            yield ScriptLine(Action.STANDUP, ())
+            yield _STAND_UP
         elif state in _OPPOSITE:
             yield from self._reach_state(node, _OPPOSITE[state])
 

@@ -24,6 +24,7 @@ from agentgym_prm.envs.virtualhome.goal import Goal, conditions_goal, difference
 from agentgym_prm.envs.virtualhome.graph import Apartment
 from agentgym_prm.envs.virtualhome.naming import Vocabulary
 from agentgym_prm.envs.virtualhome.script import ScriptLine, parse_line
+from agentgym_prm.envs.virtualhome.shapes import check_edges, listed
 from agentgym_prm.errors import GameFormatError, ScriptError
 
 
@@ -124,12 +125,11 @@ def without_mutual_edges(graph: Mapping[str, Any], where: str = "graph") -> dict
     the first says. It removes from the list that it goes through, and so passes over the edge that moves up.
 
     Raises:
-        GameFormatError: There is no list of edges.
+        GameFormatError: There is no list of edges, or something else in it.
     """
-    listed = graph.get("edges") if isinstance(graph, Mapping) else None
-    if not isinstance(listed, list) or not all(isinstance(edge, Mapping) for edge in listed):
-        raise GameFormatError(f"{where} needs a list of edges, got {listed!r:.80}")
-    edges = [(edge.get("from_id"), edge.get("relation_type"), edge.get("to_id")) for edge in listed]
+    found = listed(graph, "edges", where)
+    check_edges(found, where)
+    edges = [(edge["from_id"], edge["relation_type"], edge["to_id"]) for edge in found]
     present = set(edges)
     position = 0
     while position < len(edges):

@@ -124,4 +124,6 @@ class TextEngine:
         if success:
             self.naming.remember(numbers)
             self.performed |= {command.action}
+        elif not message:
+            message = f"{objects[0]} is in no room"  # to walk there is refused without a word
         return success, message

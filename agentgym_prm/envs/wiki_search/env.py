@@ -53,7 +53,7 @@ class WikiSearchEnv(TextEnv):
             encyclopedia or, of a question file that has them, the paragraphs that come with its questions.
         protocol: ``"xml"``, ``"react"`` or ``"search_r1"`` (``protocols.py``). By default ``xml``, in small builtin
             questions ``react``, which takes the fewest tokens.
-        k: Passages a search brings.
+        k: Passages a search brings; 3 in Search-R1's experiments.
         max_searches: Calls of tools that are answered; the next one ends the episode. By default no limit but the cap.
         max_result_length: Longest text that a tool brings; ``None`` for no limit.
         length_unit: Of that: ``"characters"`` or ``"tokens"``.
@@ -150,7 +150,7 @@ class WikiSearchEnv(TextEnv):
             InfoKey.ANSWERS: question.answers,
         }
         if self._expert_name:
-            self._expert = _begin_expert(self._expert_name, question)
+            self._expert = _begin_expert(self._expert_name, question, self._engine.max_searches)
         return Outcome(observation, info=self._state_info())
 
     def _advance(self, command: str) -> Outcome:
@@ -159,7 +159,7 @@ class WikiSearchEnv(TextEnv):
         if self._expert is not None:
             move = engine.protocol.parse(command)
             if isinstance(move, Search | Answer):
-                self._expert.observe(move, engine.result)
+                self._expert.observe(move, engine.protocol.brought(observation))
         return Outcome(observation, engine.outcome, engine.done, self._state_info())
 
     def _state_info(self) -> dict[str, Any]:
@@ -190,14 +190,14 @@ class _Expert(Protocol):
     def observe(self, move: Search | Answer, result: str) -> None: ...
 
 
-def _begin_expert(name: str, question: Question) -> _Expert:
+def _begin_expert(name: str, question: Question, max_searches: int | None) -> _Expert:
     if name == "oracle":
         from agentgym_prm.envs.wiki_search.experts import OracleExpert
 
-        return OracleExpert.begin(question)
-    from agentgym_prm.envs.wiki_search.reader import Reader
+        return OracleExpert(question, max_searches=max_searches)
+    from agentgym_prm.envs.wiki_search.reader import MAX_SEARCHES, Reader
 
-    return Reader.begin(question.text)
+    return Reader(question.text, max_searches=min(MAX_SEARCHES, max_searches or MAX_SEARCHES))
 
 
 class _Tasks:

@@ -28,6 +28,7 @@ from agentgym_prm.envs.wiki_search.tools import NoPassages, Tool, documents, wik
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.search.core import Found
 
+_DOCUMENT: Final = re.compile(r"^Doc \d+\(Title: (.*?)\) (.*?)(?=^Doc \d+\(Title: |\Z)", re.MULTILINE | re.DOTALL)
 _ACTION_HEADING: Final = re.compile(r"^[ \t]*Action(?: \d+)?[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -73,7 +74,7 @@ class Protocol(ABC):
         return text
 
     def brought(self, observation: str) -> str:
-        """What ``result`` made an observation of, but for white space at its ends."""
+        """The passages in an observation, as ``tools.documents`` writes them: what readers read."""
         return observation
 
     def refusal(self, error: str) -> str:
@@ -177,6 +178,9 @@ class ReActProtocol(Protocol):
             return f"Could not find {query}. Similar: []."
         return "\n".join(f"{passage.title}: {_first_sentences(passage.text)}" for passage, _ in found)
 
+    def brought(self, observation: str) -> str:
+        return "\n\n".join(line.replace(": ", "\n", 1) for line in observation.split("\n"))
+
     def closing(self, score: float) -> str:
         return f"Episode finished, reward = {score:g}\n"
 
@@ -211,7 +215,8 @@ class SearchR1Protocol(Protocol):
         return f"\n\n<information>{text.strip()}</information>\n\n"
 
     def brought(self, observation: str) -> str:
-        return observation.strip().removeprefix("<information>").removesuffix("</information>").strip()
+        inside = observation.strip().removeprefix("<information>").removesuffix("</information>")
+        return "\n\n".join(f"{title}\n{text.strip()}" for title, text in _DOCUMENT.findall(inside))
 
 
 PROTOCOLS: Final = {protocol.name: protocol for protocol in (XMLProtocol, ReActProtocol, SearchR1Protocol)}

@@ -16,9 +16,11 @@ from agentgym_prm.envs.wiki_search.spans import (
     NAME,
     NOUN,
     NUMBER,
+    OCCUPATION,
     PERSON,
     TIME,
     Sentence,
+    Span,
     best_span,
     content_words,
     names_in,
@@ -35,23 +37,24 @@ _AUXILIARIES: Final = frozenset("is are was were do does did has have had can co
 _PERSONS: Final = frozenset(
     "person man woman author writer novelist poet composer painter director architect founder teacher singer performer "
     "actor actress president king queen mayor spouse wife husband father mother son daughter player winner artist "
-    "politician musician producer leader dedicatee".split()
+    "politician musician producer leader dedicatee child creator owner governor character screenwriter".split()
 )
 _PLACES_AND_THINGS: Final = frozenset(
     "town city country state region river birthplace school university institution museum club organisation company "
     "novel book film movie opera play song album work band team league capital seat scene source county district "
-    "island place village continent magazine newspaper publisher label network award prize name".split()
+    "island place village continent magazine newspaper publisher label network award prize name association location area organization country party continent religion album station".split()
 )
 _NUMBERS: Final = frozenset("population area length number height".split())
 _KINDS_OF: Final = frozenset(
-    "occupation profession trade industry nationality emblem currency genre language sport religion kind type product "
-    "position instrument living color colour".split()
+    "trade industry nationality emblem currency genre language sport religion kind type product "
+    "position instrument color colour".split()
 )
 _LOWER: Final = frozenset("first earlier older before oldest earliest fewer smaller shorter less least".split())
 _COMPARATIVES: Final = _LOWER | frozenset("later more larger longer higher younger newest most both same or".split())
 _TYPES: Final[Mapping[str, str]] = {
     **dict.fromkeys(_KINDS_OF, NOUN),
     **dict.fromkeys(_NUMBERS, NUMBER),
+    **dict.fromkeys(("occupation", "profession", "living"), OCCUPATION),
     **dict.fromkeys(_PLACES_AND_THINGS, NAME),
     **dict.fromkeys(_PERSONS, PERSON),
     **dict.fromkeys(("year", "date", "century", "decade"), TIME),
@@ -61,14 +64,23 @@ _WANTED: Final = {"who": PERSON, "whom": PERSON, "whose": PERSON, "where": NAME,
 _NEAR: Final = 4
 """So many words after ``what`` or ``which`` tell the type of the answer."""
 _HOPS: Final = 4
+_ENOUGH: Final = 0.5
+"""So much of the words asked for has to stand in the sentence of an answer before it is given without a doubt."""
+_INSIDE_NAMES: Final = ("of", "for", "by", "at", "where", "that", "which", "who", "and")
 _PREPOSITIONS: Final = ("of", "at", "by")
+_GEOGRAPHIC: Final = frozenset("town city country state region county district river village continent island".split())
+_POSSESSIVE: Final = re.compile(
+    r"((?:the )?(?:[A-Z][\w-]*)(?: (?:of |the |of the )?[A-Z][\w-]*)*)['’]s? ((?:[a-z-]+ ){0,2}?)([a-z]+)\b"
+)
 _LINK: Final = (
     r"of|where|that|who|which|whom|from which|in which|to whom|after whom|in whose honour|for which|on which|at|by"
 )
 _DESCRIPTION: Final = re.compile(
-    rf"\bthe (?P<head>(?:(?!the\b)[a-zé][\w-]*(?:'s)? ){{1,5}}?)(?P<link>{_LINK}) (?P<rest>.*)", re.DOTALL
+    rf"\bthe (?P<head>(?:(?!the\b)[a-zé][\w-]*(?:'s)? ){{1,5}}?)(?:(?P<link>{_LINK}) |(?=[A-Z]))(?P<rest>.*)", re.DOTALL
 )
-_VERB: Final = re.compile(r"(?: (?:is|was|are|were|has been|did|does))?(?: [a-z]+(?:ed|n|t|s|e|d)\b)?(?: (?:from|by|on|in|for|to|at))?")
+_VERB: Final = re.compile(
+    r"(?: (?:is|was|are|were|has been|did|does))?(?: [a-z]+(?:ed|n|t|s|e|d)\b)?(?: (?:from|by|on|in|for|to|at))?"
+)
 
 
 class _Part(NamedTuple):
@@ -114,7 +126,7 @@ class Reader:
     def __init__(self, question: str, *, max_searches: int = MAX_SEARCHES) -> None:
         if max_searches < 0:
             raise ValueError(f"max_searches must be at least 0, got {max_searches}")
-        self._question = " ".join(question.split())
+        self._question = _POSSESSIVE.sub(_with_of, " ".join(question.split()))
         self._max_searches = max_searches
         self._searched: list[str] = []
         self._found: list[Sentence] = []
@@ -137,25 +149,27 @@ class Reader:
         question = self._question
         for _ in range(_HOPS):
             part = _innermost(question)
-            query = " ".join(part.names) or question
-            if self._is_new(query):
+            if self._is_new(query := _query(part, question)):
                 return Search(query)
             span = best_span(self._found, part.wanted, part.names, part.words, question)
-            if part.is_whole and span.text:
-                return Answer(span.text)
             if part.is_whole or not span.text:
-                break
+                return self._answer(span, question)
             question = question[: part.start] + span.text + question[part.end :]
-        return self._last_resort()
+        return self._answer(Span("", 0.0, 0.0), question)
 
-    def _last_resort(self) -> Search | Answer:
-        """The question as it is, then anything of the right type."""
-        if self._is_new(self._question):
-            return Search(self._question)
-        part = _whole(self._question)
+    def _answer(self, span: Span, question: str) -> Search | Answer:
+        """The span, if its sentence tells enough of what is asked; else what other searches bring."""
+        if span.text and span.told >= _ENOUGH:
+            return Answer(span.text)
+        if self._is_new(question):
+            return Search(question)
+        part = _whole(question)
+        bridge = best_span(self._found, NAME, part.names, part.words, self._question).text
+        if bridge and self._is_new(bridge):
+            return Search(bridge)
         for wanted in (part.wanted, ANY):
-            if span := best_span(self._found, wanted, part.names, part.words, self._question).text:
-                return Answer(span)
+            if found := best_span(self._found, wanted, part.names, part.words, question).text:
+                return Answer(found)
         return Answer(UNKNOWN)
 
     def _is_new(self, query: str) -> bool:
@@ -195,6 +209,20 @@ def _value(text: str) -> float:
 # --- what a question asks ---
 
 
+def _with_of(match: re.Match[str]) -> str:
+    """``Mara Velin's birthplace`` as ``the birthplace of Mara Velin``."""
+    owner, adjectives, noun = match.groups()
+    return f"the {adjectives}{noun} of {owner}" if _type_of(noun) != ANY else match.group()
+
+
+def _query(part: _Part, question: str) -> str:
+    """The one name that a part rests on, with what the question says that it is; of several names, or none, all."""
+    if len(part.names) != 1:
+        return question
+    described = re.search(rf"\bthe ([a-z][\w-]*) {re.escape(part.names[0])}", question)
+    return f"{part.names[0]} {described[1]}" if described and described[1] not in _INSIDE_NAMES else part.names[0]
+
+
 def _innermost(question: str) -> _Part:
     """The last description in a question that rests on a name; all of the question if there is none."""
     starts = [match.start() for match in re.finditer(r"\bthe\b", question)]
@@ -218,7 +246,10 @@ def _described(question: str, match: re.Match[str]) -> _Part | None:
         verb = _VERB.match(after)
         end += verb.end() if verb else 0
     outside = question[: match.start()] + question[end:]
-    asks = [word for word in content_words(outside) if _type_of(word) == ANY]
+    asks = any(
+        _type_of(word) not in (PERSON, NAME) or (word in _GEOGRAPHIC and head in _GEOGRAPHIC and word != head)
+        for word in content_words(outside)
+    )
     if not asks and not (question.lower().startswith("where") and match["link"] not in _PREPOSITIONS):
         return None  # all of the question is this description
     words = tuple(word for word in content_words(question[match.start() : end]) if word not in content_words(names[0]))
@@ -236,8 +267,7 @@ def _whole(question: str) -> _Part:
         wanted = _WANTED.get(first, ANY)
         if first in ("what", "which"):
             run = re.findall(r"\w+", rest)[:_NEAR]
-            wanted = next((_type_of(word) for word in run if _type_of(word) != ANY), ANY)
-            words = [word for word in words if _type_of(word) == ANY or word in _KINDS_OF] or words
+            wanted = next((found for word in run if (found := _type_of(word)) != ANY), ANY)
     return _Part(0, len(question), wanted, names, tuple(words), is_whole=True)
 
 
@@ -259,7 +289,18 @@ def _compared(question: str) -> _Comparison | None:
     words = tuple(word for word in content_words(question) if word not in of_names | _COMPARATIVES)
     is_lower = not _LOWER.isdisjoint(re.findall(r"\w+", lower))
     if is_choice:
-        counted = {"inhabitants", "population", "area", "longer", "shorter", "larger", "smaller", "more", "fewer", "higher"}
+        counted = {
+            "inhabitants",
+            "population",
+            "area",
+            "longer",
+            "shorter",
+            "larger",
+            "smaller",
+            "more",
+            "fewer",
+            "higher",
+        }
         wanted = NUMBER if counted & set(re.findall(r"\w+", lower)) else TIME
         return _Comparison(names, True, is_lower, wanted, words)
     same = re.search(r"\bsame (\w+)", lower)

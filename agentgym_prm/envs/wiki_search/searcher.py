@@ -6,7 +6,7 @@ from typing import Self
 
 from agentgym_prm.envs.wiki_search.moves import Answer, Search
 from agentgym_prm.envs.wiki_search.protocols import Protocol, protocol_of
-from agentgym_prm.envs.wiki_search.reader import Reader
+from agentgym_prm.envs.wiki_search.reader import MAX_SEARCHES, Reader
 
 NO_ANSWER = ""
 
@@ -19,13 +19,13 @@ class Searcher:
         self._answered = False
 
     @classmethod
-    def begin(cls, task: str, observation: str, admissible: Sequence[str]) -> Self:
-        """The opening of an episode.
+    def begin(cls, task: str, observation: str, admissible: Sequence[str], *, max_searches: int = MAX_SEARCHES) -> Self:
+        """The opening of an episode, in which there is time for so many searches.
 
         Raises:
             ValueError: It is none of WikiSearch.
         """
-        return cls(protocol_of(task, observation), Reader.begin(task))
+        return cls(protocol_of(task, observation), Reader(task, max_searches=min(max_searches, MAX_SEARCHES)))
 
     def observe(self, command: str, observation: str, admissible: Sequence[str]) -> None:
         """Take in one more turn."""

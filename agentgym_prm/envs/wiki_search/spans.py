@@ -1,7 +1,7 @@
 """Pieces of text that can be answers, and how well each one fits a question: by type, words around it, and where it is."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -13,13 +13,14 @@ PERSON: Final = "person"
 TIME: Final = "time"
 NUMBER: Final = "number"
 NOUN: Final = "noun"
+OCCUPATION: Final = "occupation"
 ANY: Final = "any"
 
 _FUNCTION_WORDS: Final = STOP_WORDS | frozenset(
     "about after all also although am among any because before being between both can could did do does during each "
     "from had has have he her here him his how i its itself made many may me more most much my nor now off once one "
     "only other our out over own same she should since so some than them those through too under until up us very "
-    "we what when where which while who whom whose why would you your".split()
+    "we were what when where which while who whom whose why would you your".split()
 )
 _RELATED: Final = (
     "birthplace born birth native", "die died death dead killed", "author wrote written write writer novelist",
@@ -39,12 +40,17 @@ _RELATED: Final = (
 )  # fmt: skip
 """Words that tell of the same thing; a word stands with all lines that it is in."""
 
-_CAPITAL: Final = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ][\w'’.-]*"
-_NAME: Final = re.compile(
-    rf"(?:{_CAPITAL}|\d+(?:st|nd|rd|th)\b)(?:,? Jr\.|(?: (?:of|the|and|for|de|da|di|du|la|le|van|von|der|del|al|in|without|&|'n')){{0,2}} (?:{_CAPITAL}|\d+\b))*"
+_OPENING: Final = _FUNCTION_WORDS | frozenset(
+    "born established completed rising founded according located among based directed written despite several".split()
 )
+"""Words that start a sentence, and no name."""
+_CAPITAL: Final = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ][\w'’.-]*"
+_INSIDE: Final = r"of|of the|and the|for the|for|in the|on the|to the|at the|the|de|da|di|du|la|le|van|von|der|del|al|without|without a|&"
+_NAME: Final = re.compile(rf"(?:{_CAPITAL}|\d+(?:st|nd|rd|th)\b)(?:,? Jr\.| (?:(?:{_INSIDE}) )?{_CAPITAL}| \d+\b)*")
 _MONTH: Final = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_TIME: Final = re.compile(rf"\d{{1,2}} {_MONTH},? \d{{4}}|{_MONTH} \d{{1,2}}, ?\d{{4}}|{_MONTH} \d{{4}}|\b[12]\d{{3}}\b")
+_TIME: Final = re.compile(
+    rf"\d{{1,2}} {_MONTH},? \d{{4}}|{_MONTH} \d{{1,2}}, ?\d{{4}}|{_MONTH} \d{{4}}|\b[12]\d{{3}}\b"
+)
 _LIFE: Final = re.compile(rf"\((?:[^()]*?[;, ])?({_TIME.pattern}) ?[–-] ?({_TIME.pattern})\)")
 _NUMBER: Final = re.compile(
     r"\b\d[\d,]*(?:\.\d+)?\b(?: (?:million|billion|thousand))?"
@@ -70,18 +76,22 @@ class Span(NamedTuple):
     text: str
     score: float
     """How well it fits; at least 0."""
+    told: float
+    """Share of the words asked for that its sentence holds, or their like; 1 if there are none."""
 
 
 def sentences(results: str) -> list[Sentence]:
     """The sentences of search results: passages are separated by empty lines, the first line of each is its title."""
     found = []
-    results = _LIFE.sub(r"(born \1 , died \2)", results)
     for block in re.split(r"\n\s*\n", results.strip()):
         title, _, text = block.strip().partition("\n")
         title = title.strip(" \"'“”:")
         if not text:  # no title
             title, text = "", block
         parts = [part for part in _SENTENCE_END.split(" ".join(text.split())) if part]
+        if life := _LIFE.search(text):
+            parts = [_LIFE.sub("", part) for part in parts]
+            parts += [f"{title} was born {life[1]}.", f"{title} died {life[2]}."]
         found += [Sentence(part, title, place) for place, part in enumerate(parts)]
     return found
 
@@ -100,7 +110,7 @@ def names_in(text: str) -> list[str]:
 def _names(text: str) -> Iterator[tuple[str, int, int]]:
     for match in _NAME.finditer(text):
         start, name = match.start(), match.group()
-        while (first := name.split(" ")[0]).lower() in _FUNCTION_WORDS and first != "The" and name:
+        while (first := name.split(" ")[0]).lower() in _OPENING and first != "The" and name:
             start, name = start + len(first) + 1, name[len(first) + 1 :]
         name = name.rstrip(".'’-") if not re.search(r"\b[A-Z]\.$", name) else name
         name = name.removesuffix("'s").removesuffix("’s")
@@ -126,30 +136,30 @@ def best_span(found: Sequence[Sentence], wanted: str, about: Sequence[str], word
         words: Content words that tell what about it.
         asked: The question, whose words cannot be the answer.
     """
-    best = Span("", 0.0)
+    best = Span("", 0.0, 0.0)
     known = f" {' '.join(_WORD.findall(asked.lower()))} "
     name_stems = {stem(word) for name in about for word in content_words(name)}
     for sentence in found:
         here = {stem(word): place for place, word in enumerate(_WORD.findall(sentence.text.lower()))}
-        fit = _fit(sentence, here, name_stems, words)
+        matched = [word for word in words if not related(word).isdisjoint(here)]
+        fit = _fit(sentence, here, name_stems, matched)
         for text, start in _candidates(sentence.text, wanted):
             if f" {' '.join(_WORD.findall(text.lower()))} " in known:
                 continue
-            near = _nearness(sentence.text, text, start, here, words)
-            score = fit + near + _type_bonus(text, wanted)
+            near = _nearness(sentence.text, text, start, here, matched)
+            score = fit + near + _type_bonus(sentence.text, text, start, wanted)
             if score > best.score:
-                best = Span(text, score)
+                best = Span(text, score, len(matched) / len(words) if words else 1.0)
     return best
 
 
-def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], words: Iterable[str]) -> float:
+def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], matched: Sequence[str]) -> float:
     """How well a sentence fits: it, or its title, names what is asked about, and it tells what is asked."""
     title = {stem(word) for word in content_words(sentence.title)}
     fit = 0.0
     if name_stems:
         fit += 2 * len(name_stems & (title | here.keys())) / len(name_stems)
         fit += 2 * len(name_stems & title) / len(name_stems | title)
-    matched = [word for word in words if not related(word).isdisjoint(here)]
     exact = [word for word in matched if stem(word) in here]
     return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.05 * sentence.place
 
@@ -160,7 +170,10 @@ def _nearness(sentence: str, text: str, start: int, here: dict[str, int], words:
     last = place + len(_WORD.findall(text)) - 1
     near = 0.0
     for word in words:
-        gaps = [place - here[each] if here[each] < place else 1.5 * (here[each] - last) for each in related(word) & here.keys()]
+        gaps = [
+            place - here[each] if here[each] < place else 1.5 * (here[each] - last)
+            for each in related(word) & here.keys()
+        ]
         near = max([near, *(1.0 / gap for gap in gaps if gap > 0)])
     return near
 
@@ -172,13 +185,14 @@ def _candidates(sentence: str, wanted: str) -> Iterator[tuple[str, int]]:
         yield from ((match.group(), match.start()) for match in _TIME.finditer(sentence))
     if wanted == NUMBER:
         yield from ((match.group(), match.start()) for match in _NUMBER.finditer(sentence))
-    if wanted in (NOUN, ANY):
+    if wanted in (NOUN, OCCUPATION, ANY):
         yield from _noun_phrases(sentence)
 
 
 def _noun_phrases(sentence: str) -> Iterator[tuple[str, int]]:
     """Runs of lower-case words without function words."""
-    start, run = 0, []
+    start = 0
+    run: list[str] = []
     for match in [*re.finditer(r"[\w'’-]+|[^\w\s]", sentence), None]:
         word = match.group() if match else "."
         if word.islower() and word not in _FUNCTION_WORDS and word[0].isalpha():
@@ -190,9 +204,11 @@ def _noun_phrases(sentence: str) -> Iterator[tuple[str, int]]:
             run = []
 
 
-def _type_bonus(text: str, wanted: str) -> float:
+def _type_bonus(sentence: str, text: str, start: int, wanted: str) -> float:
     if wanted == PERSON:
         return 0.4 if len(text.split()) in (2, 3) else 0.0
     if wanted == ANY:
         return 0.5 if text[0].isupper() else 0.0
+    if wanted == OCCUPATION:
+        return 3.0 if re.search(r"(?:\b(?:is|was|were|are)|,) an? (?:[A-Z][\w-]+ )*$", sentence[:start]) else 0.0
     return 0.0

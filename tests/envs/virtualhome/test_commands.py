@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from agentgym_prm.envs.virtualhome.commands import CORE, FORMS, Command, Name, parse_command
@@ -66,3 +68,15 @@ def test_what_two_actions_have_in_common_stands_in_core_once():
     assert Action.WALK in CORE
     assert not CORE & {Action.RUN, Action.FIND, Action.TOUCH, Action.LOOKAT}
     assert set(FORMS) >= CORE
+
+
+def test_what_is_too_long_is_no_command_and_is_not_kept():
+    assert parse_command(f"grab {'x' * 995}") is not None
+    tracemalloc.start()
+    try:
+        for number in range(8):
+            assert parse_command(f"grab {number} {'x' * 1_000_000}") is None
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000  # one of the eight would be more

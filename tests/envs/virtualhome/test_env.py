@@ -118,6 +118,7 @@ def test_builtin_tasks_are_new_by_scene_and_those_of_files_by_activity_unless_to
     [
         ({"split": "trian"}, "did you mean 'train'"),
         ({"difficulty": "ful"}, "did you mean 'full'"),
+        ({"difficulty": "ful", "data": __file__}, "did you mean 'full'"),
         ({"observation": "grpah"}, "did you mean 'graph'"),
         ({"commands": "cor"}, "did you mean 'core'"),
         ({"unseen": "scenes"}, "did you mean 'scene'"),

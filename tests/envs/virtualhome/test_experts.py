@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from agentgym_prm.agents.scripted import HomekeeperAgent
@@ -130,6 +132,19 @@ def test_memory_holds_what_the_texts_told():
     assert (memory.inside, memory.states["fridge"]) == ({}, ("CLOSED",))
 
 
+def test_lists_of_commands_read_long_ago_are_not_kept():
+    memory = HomeMemory.begin("", "", ())
+    tracemalloc.start()
+    try:
+        for number in range(4_000):
+            memory.observe("sing", "Nothing happens.", ("sleep",) * 200 + (str(number),))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A list and what was read in it: 2 * 200 pointers, 3.2 kB, of each; of a full apartment it is ten times as much.
+    assert kept < 6_000_000
+
+
 def play(env: VirtualHomeEnv, seed: int, disturb=()) -> tuple[bool, int]:
     """Whether the text expert wins from its texts alone, and in how many steps; the first commands are given."""
     observation, info = env.reset(seed=seed)
@@ -165,6 +180,47 @@ def test_the_text_expert_goes_on_from_wherever_somebody_led():
     won = [play(env, seed, [some(seed), some(3 * seed), some(7), lambda history: "sing"])[0] for seed in range(60)]
     # Random commands may fill the right hand for good (a goal asks for a thing in it), or shut things away.
     assert sum(won) >= 54
+
+
+def test_the_text_expert_finds_back_from_a_room_that_it_cannot_name():
+    # Walking to something out of view is understood, and leads to a room of which the texts do not say which it is.
+    env = VirtualHomeEnv(difficulty="small")
+
+    def out_of_view(history):
+        furniture = [node.class_name for node in env.engine.task.apartment.nodes if node.category == "Furniture"]
+        return next(
+            command
+            for command in (f"walk to {name}" for name in furniture)
+            if command not in history.admissible_commands
+        )
+
+    def to_a_room(history):
+        rooms = [node.class_name for node in env.engine.task.apartment.nodes if node.is_room]
+        return f"walk to {rooms[len(history.steps) % len(rooms)]}"
+
+    assert all(play(env, seed, [out_of_view, to_a_room])[0] for seed in range(60))
+
+
+@pytest.mark.parametrize("expert", ["planner", "homekeeper"])
+def test_where_posture_is_real_experts_stand_up_before_they_go(expert):
+    env = VirtualHomeEnv(difficulty="small", repaired=True, expert=expert)
+    stood = 0
+    for seed in range(30):
+        _, info = env.reset(seed=seed)
+        classes = {node.class_name for node in env.engine.task.apartment.nodes}
+        seat = "bed" if "bed" in classes else "couch"
+        for command in (f"walk to {seat}", f"sit on {seat}"):
+            *_, info = env.step(command)
+            assert info[InfoKey.VALID_ACTION]
+        assert "stand up" in info[InfoKey.ADMISSIBLE_COMMANDS]
+        commands = []
+        while not info[InfoKey.WON] and len(commands) < 30:
+            commands.append(info[InfoKey.EXPERT_ACTION])
+            *_, info = env.step(commands[-1])
+        assert info[InfoKey.WON], (seed, commands)
+        assert commands.count("stand up") <= 1
+        stood += commands[0] == "stand up"
+    assert stood >= 25  # the others have all that they need within reach
 
 
 def test_the_expert_inside_the_environment_is_the_agent_outside():

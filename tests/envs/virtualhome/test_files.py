@@ -2,6 +2,7 @@ import gzip
 import json
 import lzma
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -151,11 +152,106 @@ def test_a_damaged_file_names_the_line(tmp_path):
         tasks_of(packed)
 
 
+def difference(tmp_path, base=None, **changes):
+    """A file with one task, a difference to the flat, or to another base graph."""
+    record = milk_record(init_diff=changes)
+    del record["init_graph"]
+    path = write(tmp_path / "tasks_flat.jsonl", [record])
+    graph = flat.graph() if base is None else base
+    (tmp_path / "base_graph_flat.json").write_text(json.dumps(graph), encoding="utf-8")
+    return path
+
+
+LAMP = {"id": flat.LAMP, "class_name": "lamp", "properties": [], "states": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set_nodes": 3}, "milk: init_diff needs a list of set_nodes, got 3"),
+        ({"set_nodes": [LAMP, "lamp"]}, "set_nodes 1 of init_diff must be an object with a whole number as id, got 'l"),
+        ({"set_nodes": [{"class_name": "lamp"}]}, "set_nodes 0 of init_diff must be an object with a whole number as"),
+        ({"set_nodes": [LAMP, LAMP]}, f"set_nodes 1 of init_diff has the id {flat.LAMP} again"),
+        ({"del_nodes": None}, "init_diff needs a list of del_nodes, got None"),
+        ({"del_nodes": [[4]]}, r"del_nodes 0 of init_diff must be a whole number, got \[4\]"),
+        ({"add_edges": [[flat.MILK, "ON"]]}, r"add_edges 0 of init_diff must be two ids around a relation, got \[15,"),
+        ({"del_edges": [[[1], "ON", 2]]}, r"del_edges 0 of init_diff must be two ids around a relation, got \[\[1\], "),
+        ({"del_edges": [[1, ["ON"], 2]]}, r"del_edges 0 of init_diff must be two ids around a relation, got \[1, \['"),
+    ],
+)
+def test_a_damaged_difference_names_the_element(tmp_path, changes, message):
+    with pytest.raises(GameFormatError, match=rf"tasks_flat\.jsonl.*{message}"):
+        tasks_of(difference(tmp_path, **changes)).task(0)
+
+
+def test_a_difference_that_is_none_is_named(tmp_path):
+    record = milk_record(init_diff=[])
+    del record["init_graph"]
+    path = write(tmp_path / "tasks_flat.jsonl", [record])
+    with pytest.raises(GameFormatError, match=r"milk: init_diff must be an object, got \[\]"):
+        tasks_of(path).task(0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"nodes": None}, "needs a list of nodes, got None"),
+        ({"edges": 3}, "needs a list of edges, got 3"),
+        ({"nodes": [LAMP, LAMP]}, f"node 1 has the id {flat.LAMP} again"),
+        ({"nodes": [LAMP, 3]}, "node 1 must be an object with a whole number as id, got 3"),
+        ({"edges": [{"from_id": 1, "relation_type": "ON"}]}, "edge 0 must be two ids around a relation, got {"),
+        ({"edges": [{"from_id": [], "relation_type": "ON", "to_id": 1}]}, "edge 0 must be two ids around a relation"),
+        ({"edges": [[1, "ON", 2]]}, "edge 0 must be two ids around a relation"),
+    ],
+)
+def test_a_damaged_base_graph_names_the_element(tmp_path, damage, message):
+    path = difference(tmp_path, flat.graph() | damage)
+    with pytest.raises(GameFormatError, match=rf"base_graph_flat\.json.*{message}"):
+        tasks_of(path).task(0)
+
+
+@pytest.mark.parametrize("pack", [".gz", ".xz"])
+def test_a_base_graph_that_is_cut_off_is_named(tmp_path, pack):
+    path = difference(tmp_path)
+    packed = {".gz": gzip.compress, ".xz": lzma.compress}[pack](json.dumps(flat.graph()).encode())
+    (tmp_path / "base_graph_flat.json").unlink()
+    (tmp_path / f"base_graph_flat.json{pack}").write_bytes(packed[:-9])
+    with pytest.raises(GameFormatError, match=rf"base_graph_flat\.json{pack} is damaged or cut off"):
+        tasks_of(path).task(0)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"id": ' + "9" * 5_000 + "}"])
+def test_json_that_python_does_not_read_is_damaged_too(tmp_path, text):
+    path = tmp_path / "t.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(GameFormatError, match=r"t\.jsonl, line 1 is damaged"):
+        tasks_of(path)
+
+
+def test_two_tasks_with_one_id_are_named(tmp_path):
+    records = [milk_record(), milk_record(id="water"), milk_record()]
+    with pytest.raises(GameFormatError, match=r"t\.jsonl: two tasks have the id 'milk'"):
+        tasks_of(write(tmp_path / "t.jsonl", records))
+
+
+@pytest.mark.parametrize("path", ["", "/", "..", "a/../b.txt", 3])
+def test_a_path_that_leads_to_no_program_is_named(tmp_path, path):
+    tasks = tasks_of(write(tmp_path / "t.jsonl", [source_record(path=path)]))
+    with pytest.raises(GameFormatError, match=r"t\.jsonl, milk: path must lead to a program, got"):
+        tasks.task(0)
+
+
+@pytest.mark.parametrize("edge", [{"from_id": [1], "relation_type": "ON", "to_id": 2}, [1, "ON", 2]])
+def test_a_source_graph_with_an_edge_that_is_none_names_it(edge):
+    with pytest.raises(GameFormatError, match=r"source: edge 1 must be two ids around a relation, got "):
+        without_mutual_edges({"edges": [{"from_id": 1, "relation_type": "ON", "to_id": 2}, edge]}, "source")
+
+
 def test_only_ends_of_lines_divide_records(tmp_path):
     # JSON may hold U+2028, U+0085 and others as they are; str.splitlines would cut the record there.
     record = milk_record(description="put milk\u2028in\u0085 fridge")
     path = tmp_path / "t.jsonl"
-    path.write_bytes(f"{json.dumps(record, ensure_ascii=False)}\r\n\n{json.dumps(record)}".encode())
+    path.write_bytes(f"{json.dumps(record, ensure_ascii=False)}\r\n\n{json.dumps(record | {'id': 'again'})}".encode())
     tasks = tasks_of(path)
     assert len(tasks) == 2
     assert tasks.task(0).description == tasks.task(1).description == record["description"]
@@ -177,6 +273,25 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
         tasks_of("official")
     with pytest.raises(UnknownNameError, match="did you mean 'milk'"):
         tasks_of(tmp_path / "tasks_a.jsonl").index("mlik")
+
+
+def test_only_texts_are_names_of_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataNotFoundError, match=r"no file or folder .*builtin"):
+        tasks_of(Path("builtin"))
+    write(tmp_path / "builtin" / "tasks.jsonl", [milk_record()])
+    assert len(tasks_of(Path("builtin"))) == 1
+    with pytest.raises(DataNotFoundError, match="data must name a file or a folder, got ''"):
+        tasks_of("")
+
+
+def test_a_task_is_the_same_object_as_long_as_anybody_has_it():
+    tasks = open_tasks("builtin", "valid_seen", "small", "activity")
+    first = tasks.task(0)
+    for index in range(1, 80):
+        tasks.task(index)
+    assert tasks.task(0) is first
+    assert len(tasks._tasks) <= 64  # what nobody has is kept up to here
 
 
 def test_a_collection_is_shared_by_copies_and_opened_again_by_pickles(tmp_path):

@@ -120,6 +120,20 @@ def test_the_words_of_unseen_activities_occur_in_seen_ones():
     assert {clause.split()[0] for activity in ACTIVITIES for clause in activity.clauses} <= set(CLAUSES)
 
 
+@pytest.mark.parametrize(("difficulty", "missing"), [("small", {"Work"}), ("full", set())])
+def test_every_activity_comes_up_in_some_scene_but_for_work_in_small_ones(difficulty, missing):
+    held = set(THINGS)
+    possible = set()
+    for number in range(generate.SEEN_SCENES[difficulty]):
+        furniture = {piece for pieces in generate._scene(number, difficulty).values() for piece in pieces}
+        possible |= {
+            activity.name
+            for activity in (*ACTIVITIES, *UNSEEN_ACTIVITIES)
+            if all((furniture | held) & set(classes) for classes in activity.slots.values())
+        }
+    assert {activity.name for activity in (*ACTIVITIES, *UNSEEN_ACTIVITIES)} - possible == missing
+
+
 def test_tables_agree_with_each_other():
     pieces = [name for room in FURNITURE.values() for name in room]
     assert len(set(pieces)) == len(pieces)

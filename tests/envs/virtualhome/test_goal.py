@@ -90,3 +90,17 @@ def test_conditions_say_what_they_are():
 def test_what_cannot_be_read_is_named(goal, message):
     with pytest.raises(GameFormatError, match=message):
         conditions_goal(goal)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set_nodes": 3}, "needs a list of set_nodes, got 3"),
+        ({"del_edges": None}, "needs a list of del_edges, got None"),
+        ({"add_edges": "x"}, "needs a list of add_edges, got 'x'"),
+        ([], r"needs a list of set_nodes, got None"),
+    ],
+)
+def test_changes_that_cannot_be_read_are_named(changes, message):
+    with pytest.raises(GameFormatError, match=message):
+        difference_goal(changes)

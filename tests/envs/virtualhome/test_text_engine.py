@@ -1,5 +1,7 @@
 import random
 
+import pytest
+
 from agentgym_prm.envs.virtualhome.commands import FORMS
 from agentgym_prm.envs.virtualhome.task import read_task
 from agentgym_prm.envs.virtualhome.text_engine import NOT_A_COMMAND, TextEngine
@@ -41,6 +43,13 @@ def test_a_refusal_is_in_the_executor_s_words_and_changes_nothing():
     assert (engine.world.to_graph(), engine.admissible_commands()) == before
     engine.step("open fridge")
     assert (engine.valid, engine.error) == (True, "")
+
+
+def test_a_refusal_without_a_word_of_the_executor_s_gets_ours():
+    # The original refuses to walk to what is in no room, and says nothing.
+    engine = started()
+    assert engine.step("walk to ghost") == "Nothing happens."
+    assert engine.error == f"<ghost> ({flat.GHOST}) is in no room"
 
 
 def test_the_share_of_the_goal_is_told_at_every_step():
@@ -168,3 +177,24 @@ def test_class_names_with_capitals_and_spaces_are_written_in_commands_as_these_a
         plain.step(command)
         assert engine.valid
     assert engine.won
+
+
+@pytest.mark.parametrize(
+    "class_name",
+    ["lamp (2)", "lamp: red", "lamp\tand\nbulb", "lamp on table", " lamp ", "LÄMP\u0130", "band-aids", "(5)"],
+)
+def test_whatever_a_class_is_called_its_commands_are_listed_as_they_are_read(class_name):
+    record = milk_record()
+    node = next(node for node in record["init_graph"]["nodes"] if node["id"] == flat.APPLE)
+    node["class_name"] = class_name
+    engine = TextEngine()
+    engine.reset(read_task(record, record["init_graph"], "milk"))
+    plain = started()
+    name = engine.naming.name_of(engine.task.apartment.numbers[flat.APPLE], engine.world.world)
+    for command in ("walk to apple", "grab apple", "put apple on table"):
+        told = command.replace("apple", str(name))
+        assert told in engine.admissible_commands()
+        engine.step(told)
+        plain.step(command)
+        assert engine.valid
+        assert len(engine.admissible_commands()) == len(plain.admissible_commands())

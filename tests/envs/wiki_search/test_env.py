@@ -20,6 +20,7 @@ from agentgym_prm.envs.wiki_search.moves import Answer, Search
 from agentgym_prm.envs.wiki_search.protocols import PROTOCOLS, make_protocol
 from agentgym_prm.envs.wiki_search.question import Question
 from agentgym_prm.errors import DataNotFoundError, UnknownNameError
+from agentgym_prm.search.passages import PassageIndex
 from agentgym_prm.testing import check_text_env
 from agentgym_prm.types import InfoKey
 from tests.envs.wiki_search.passages import PASSAGES, QUESTIONS, SharedWords, make
@@ -209,6 +210,22 @@ def test_an_index_is_named_by_its_corpus(tmp_path, monkeypatch):
         observation, *_ = env.step("search[river Runn]")
         assert observation.startswith("Falun: Falun is a town on the river Runn.")
         assert "\nOslo: " in observation
+
+
+def test_an_index_from_disk_and_tools_can_be_arguments_of_gym_make(tmp_path):
+    """Gymnasium copies arguments, and would warn of what cannot be copied, such as mapped memory."""
+
+    def double(number: int) -> str:
+        return str(2 * number)
+
+    options = {"data": QUESTIONS, "split": "all", "index": PassageIndex.write(tmp_path / "index", PASSAGES)}
+    env = gym.make(WIKISEARCH, tools=[double], **options)
+    assert env.spec.kwargs["index"] is options["index"]
+    assert copy.deepcopy(env.unwrapped).engine.index is options["index"]
+    env.reset(seed=0)
+    assert env.step('<tool>{"name": "double", "args": {"number": 2}}</tool>')[0] == "<result>\n4\n</result>"
+    envs = gym.make_vec(WIKISEARCH, num_envs=2, **options)
+    assert len(envs.reset(seed=0)[0]) == 2
 
 
 # --- robustness ---
