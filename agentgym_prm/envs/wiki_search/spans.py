@@ -23,7 +23,7 @@ _FUNCTION_WORDS: Final = STOP_WORDS | frozenset(
     "we were what when where which while who whom whose why would you your".split()
 )
 _RELATED: Final = (
-    "birthplace born birth native", "die died death dead killed", "author wrote written write writer novelist",
+    "birthplace born birth native", "die died death dead killed", "author wrote written write writer",
     "composer composed compose music", "director directed direct filmed", "painter painted paint",
     "founder founded found established establish founding", "teacher taught teach pupil studied under learned",
     "study studied educated attended entered university school institution education alma",
@@ -31,7 +31,7 @@ _RELATED: Final = (
     "located lie lies stands stand situated meet meets", "inhabitants population people live census",
     "chartered charter", "architect designed design plans", "named name honour honours memory namesake recalls bears",
     "known fame famous", "set scene setting takes", "based source story taken follows", "seat governed capital",
-    "museum hangs seen belonged", "dedicated dedication dedicatee", "make makes product", "receive received winner won",
+    "museum hangs seen belonged", "dedicated dedication dedicatee", "make makes product known", "receive received winner won",
     "currency pay", "independent independence", "performer sang singer recorded band album song performed",
     "emblem arms", "length long kilometres", "area covers cover measures", "river banks flows", "industry trade wealth",
     "rise rises rising source", "mouth reaches sea", "completed completion stood", "first first", "father son daughter",
@@ -40,12 +40,18 @@ _RELATED: Final = (
 )  # fmt: skip
 """Words that tell of the same thing; a word stands with all lines that it is in."""
 
+_SAME_NAME: Final = 1.0
+"""What a name loses that has a word of the names of what is asked about: more likely it is another name for it."""
+_MONTHS: Final = "January February March April May June July August September October November December".split()
+_DAYS: Final = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_NO_NAMES: Final = frozenset((*_MONTHS, *_DAYS))
+_NO_NOUNS: Final = frozenset("born came come known written made held called became become took went".split())
 _OPENING: Final = _FUNCTION_WORDS | frozenset(
-    "born established completed rising founded according located among based directed written despite several".split()
+    "born established completed rising founded according located among based directed written despite several whether".split()
 )
 """Words that start a sentence, and no name."""
 _CAPITAL: Final = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ][\w'’.-]*"
-_INSIDE: Final = r"of|of the|and the|for the|for|in the|on the|to the|at the|the|de|da|di|du|la|le|van|von|der|del|al|without|without a|&"
+_INSIDE: Final = r"of|of the|and the|for the|for|in the|on the|to the|at the|de|da|di|du|la|le|van|von|der|del|al|without|without a|&"
 _NAME: Final = re.compile(rf"(?:{_CAPITAL}|\d+(?:st|nd|rd|th)\b)(?:,? Jr\.| (?:(?:{_INSIDE}) )?{_CAPITAL}| \d+\b)*")
 _MONTH: Final = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _TIME: Final = re.compile(
@@ -56,7 +62,7 @@ _NUMBER: Final = re.compile(
     r"\b\d[\d,]*(?:\.\d+)?\b(?: (?:million|billion|thousand))?"
     r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred)\b"
 )
-_WORD: Final = re.compile(r"[\w'’-]+")
+_WORD: Final = re.compile(r"[\w'’]+")
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])(?<![A-Z]\.)(?<!Jr\.)(?<!Dr\.)(?<!St\.)(?<!Mr\.)\s+(?=[A-Z\"“(0-9])")
 
 
@@ -114,7 +120,7 @@ def _names(text: str) -> Iterator[tuple[str, int, int]]:
             start, name = start + len(first) + 1, name[len(first) + 1 :]
         name = name.rstrip(".'’-") if not re.search(r"\b[A-Z]\.$", name) else name
         name = name.removesuffix("'s").removesuffix("’s")
-        if name.removeprefix("The").strip() and not name.isdecimal():
+        if name.removeprefix("The").strip() and name.split()[0] not in _NO_NAMES and not name[0].isdecimal():
             yield name, start, start + len(name)
 
 
@@ -137,20 +143,27 @@ def best_span(found: Sequence[Sentence], wanted: str, about: Sequence[str], word
         asked: The question, whose words cannot be the answer.
     """
     best = Span("", 0.0, 0.0)
-    known = f" {' '.join(_WORD.findall(asked.lower()))} "
+    known = _plain(asked)
     name_stems = {stem(word) for name in about for word in content_words(name)}
     for sentence in found:
         here = {stem(word): place for place, word in enumerate(_WORD.findall(sentence.text.lower()))}
         matched = [word for word in words if not related(word).isdisjoint(here)]
         fit = _fit(sentence, here, name_stems, matched)
         for text, start in _candidates(sentence.text, wanted):
-            if f" {' '.join(_WORD.findall(text.lower()))} " in known:
+            if _plain(text) in known:
                 continue
             near = _nearness(sentence.text, text, start, here, matched)
             score = fit + near + _type_bonus(sentence.text, text, start, wanted)
+            if wanted in (NAME, PERSON) and not name_stems.isdisjoint(map(stem, content_words(text))):
+                score -= _SAME_NAME
             if score > best.score:
                 best = Span(text, score, len(matched) / len(words) if words else 1.0)
     return best
+
+
+def _plain(text: str) -> str:
+    words = _WORD.findall(text.lower())
+    return f" {' '.join(words[words[:1] == ['the'] :])} "
 
 
 def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], matched: Sequence[str]) -> float:
@@ -161,7 +174,7 @@ def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], matched
         fit += 2 * len(name_stems & (title | here.keys())) / len(name_stems)
         fit += 2 * len(name_stems & title) / len(name_stems | title)
     exact = [word for word in matched if stem(word) in here]
-    return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.05 * sentence.place
+    return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.02 * sentence.place
 
 
 def _nearness(sentence: str, text: str, start: int, here: dict[str, int], words: Sequence[str]) -> float:
@@ -171,7 +184,7 @@ def _nearness(sentence: str, text: str, start: int, here: dict[str, int], words:
     near = 0.0
     for word in words:
         gaps = [
-            place - here[each] if here[each] < place else 1.5 * (here[each] - last)
+            place - here[each] if here[each] < place else 3 * (here[each] - last)
             for each in related(word) & here.keys()
         ]
         near = max([near, *(1.0 / gap for gap in gaps if gap > 0)])
@@ -195,7 +208,7 @@ def _noun_phrases(sentence: str) -> Iterator[tuple[str, int]]:
     run: list[str] = []
     for match in [*re.finditer(r"[\w'’-]+|[^\w\s]", sentence), None]:
         word = match.group() if match else "."
-        if word.islower() and word not in _FUNCTION_WORDS and word[0].isalpha():
+        if word.islower() and word not in _FUNCTION_WORDS | _NO_NOUNS and word[0].isalpha():
             start = match.start() if match and not run else start
             run.append(word)
         else:
