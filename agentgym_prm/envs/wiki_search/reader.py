@@ -27,49 +27,37 @@ from agentgym_prm.envs.wiki_search.spans import (
     related,
     sentences,
 )
+from agentgym_prm.envs.wiki_search.word_lists import ENGLISH
 from agentgym_prm.search.porter import stem
 
 MAX_SEARCHES: Final = 4
 UNKNOWN: Final = "unknown"
 """Its answer if nothing that was found could be one."""
 
-_AUXILIARIES: Final = frozenset("is are was were do does did has have had can could will would".split())
-_PERSONS: Final = frozenset(
-    "person man woman author writer novelist poet composer painter director architect founder teacher singer performer "
-    "actor actress president king queen mayor spouse wife husband father mother son daughter player winner artist "
-    "politician musician producer leader dedicatee child creator owner governor character screenwriter".split()
-)
-_PLACES_AND_THINGS: Final = frozenset(
-    "town city country state region river birthplace school university institution museum club organisation company "
-    "novel book film movie opera play song album work band team league capital seat scene source county district "
-    "island place village continent magazine newspaper publisher label network award prize name association location area organization country party continent religion album".split()
-)
-_NUMBERS: Final = frozenset("population area length number height".split())
-_KINDS_OF: Final = frozenset(
-    "trade industry nationality emblem currency genre language sport religion kind type product "
-    "position instrument color colour".split()
-)
-_LOWER: Final = frozenset("first earlier older before oldest earliest fewer smaller shorter less least".split())
-_COMPARATIVES: Final = _LOWER | frozenset("later more larger longer higher younger newest most both same or".split())
+_AUXILIARIES: Final = frozenset(ENGLISH["auxiliaries"])
+_LOWER: Final = frozenset(ENGLISH["lower"])
+_COMPARATIVES: Final = _LOWER | frozenset(ENGLISH["comparatives"])
 _TYPES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(_KINDS_OF, NOUN),
-    **dict.fromkeys(_NUMBERS, NUMBER),
+    **dict.fromkeys(ENGLISH["kinds"], NOUN),
+    **dict.fromkeys(ENGLISH["numbers"], NUMBER),
     **dict.fromkeys(("occupation", "profession", "living"), OCCUPATION),
-    **dict.fromkeys(_PLACES_AND_THINGS, NAME),
-    **dict.fromkeys(_PERSONS, PERSON),
+    **dict.fromkeys(ENGLISH["places and things"], NAME),
+    **dict.fromkeys(ENGLISH["persons"], PERSON),
     **dict.fromkeys(("year", "date", "century", "decade"), TIME),
 }
 _ASKED: Final = re.compile(r"\b(?:who|whom|whose|where|when|how|what|which)\b")
 _WANTED: Final = {"who": PERSON, "whom": PERSON, "whose": PERSON, "where": NAME, "when": TIME, "how": NUMBER}
 _NEAR: Final = 6
 """So many words after ``what`` or ``which`` tell the type of the answer."""
+_LONGEST: Final = 2000
+"""So many characters of a question are read."""
 _HOPS: Final = 4
 _ENOUGH: Final = 0.5
 """So much of the words asked for has to stand in the sentence of an answer before it is given without a doubt."""
-_SAID_BY_TYPE: Final = frozenset("town city year date person".split())
+_SAID_BY_TYPE: Final = frozenset(ENGLISH["said by type"])
 _INSIDE_NAMES: Final = ("of", "for", "by", "at", "where", "that", "which", "who", "and")
 _PREPOSITIONS: Final = ("of", "at", "by")
-_GEOGRAPHIC: Final = frozenset("town city country state region county district river village continent island".split())
+_GEOGRAPHIC: Final = frozenset(ENGLISH["geographic"])
 _OF_BEFORE: Final = re.compile(r"\bthe (?:[\w-]+ ){1,4}(?:of|at|by) $")
 _IS_IN: Final = re.compile(r" (?:is|was|were|are|came|comes) (?:[a-z]+ )?(?:from|in|of|on|at)\b")
 _APPOSITION: Final = re.compile(r"\bthe [\w-]+ $")
@@ -130,7 +118,7 @@ class Reader:
     def __init__(self, question: str, *, max_searches: int = MAX_SEARCHES) -> None:
         if max_searches < 0:
             raise ValueError(f"max_searches must be at least 0, got {max_searches}")
-        self._question = _POSSESSIVE.sub(_with_of, " ".join(question.split()))
+        self._question = _POSSESSIVE.sub(_with_of, " ".join(question.split())[:_LONGEST])
         self._max_searches = max_searches
         self._searched: list[str] = []
         self._found: list[Sentence] = []
