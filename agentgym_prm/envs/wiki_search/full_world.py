@@ -13,7 +13,7 @@ from agentgym_prm.envs.wiki_search.facts import SPLITS, Draws, Entity, Fact
 from agentgym_prm.envs.wiki_search.names import Names, surname, without_accents
 from agentgym_prm.envs.wiki_search.word_lists import WORDS
 
-SEED: Final = 12
+SEED: Final = 16
 
 
 class Sizes(NamedTuple):

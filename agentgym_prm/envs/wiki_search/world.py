@@ -17,8 +17,8 @@ full   3,600    about 45 words each; three or more sentences for each fact, and 
 Every question has one answer. That of a question of one or two hops stands in the passage of the last support, and
 neither it nor the name of what lies between stands in the question; that of a comparison is one of the two names.
 
-Everything is drawn by ``agentgym_prm.draws`` and so the same on every machine. A change of the tables or of the order of
-draws changes the world, and so the tasks of environments that play in it.
+Everything is drawn by ``agentgym_prm.draws`` and so the same on every machine. A change of the tables or of the order
+of draws changes the world, and so the tasks of environments that play in it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
