@@ -62,7 +62,7 @@ def full():
 
 def test_every_question_has_one_answer_in_the_facts(world):
     forms = names(world)
-    for question, query in everything(world)[::3]:
+    for question, query in everything(world)[::6]:
         meant = asked_of_facts(world, query)
         assert all(len(values) == 1 for values in meant), question
         values = [values[0] for values in meant]
