@@ -1,4 +1,4 @@
-"""Claim: the oracle's searches find what supports every answer; the reader answers most questions of the builtin worlds.
+"""Claim: the oracle's searches find what supports answers; the reader answers most questions of the builtin worlds.
 
     python benchmarks/wiki_experts.py [--questions 500] [--max-searches 4] [--data FOLDER]
 
@@ -28,8 +28,7 @@ from agentgym_prm.envs.wiki_search.world import DIFFICULTIES, builtin_world
 from agentgym_prm.search import BM25Index
 from agentgym_prm.search.core import Passage
 
-
-KS = (1, 3)
+RESULTS = (1, 3)
 
 
 class Engine:
@@ -99,7 +98,7 @@ def play(player: OracleExpert | Reader, engine: Engine, k: int) -> tuple[str, li
 
 
 def report(name: str, questions: Sequence[Question], engine: Engine, max_searches: int) -> None:
-    for k in KS:
+    for k in RESULTS:
         for who in ("oracle", "reader"):
             rows: dict[str, list[tuple[float, ...]]] = {}
             for question in questions:

@@ -102,9 +102,8 @@ def _asked(templates: Sequence[str], entity: Entity, x: str, draws: Draws) -> st
 
 
 def _is_sound(draft: Draft, known: Knowledge) -> bool:
-    """Whether it has this answer alone, and neither the answer nor what lies between stands in the question."""
-    if known.answers(draft.query) != {draft.value}:
-        return False
+    """Whether neither the answer nor what lies between stands in the question."""
+    assert known.answers(draft.query) == {draft.value}, draft
     text = _words(draft.text)
     hidden = (draft.value, *draft.supports[1:])
     names = (name for value in hidden for name in known.names(value))

@@ -1,4 +1,4 @@
-"""Who knows how to answer: ``OracleExpert``, which knows the supports, and by texts alone ``Reader`` (``reader.py``)."""
+"""Who knows how to answer: ``OracleExpert`` knows the supports; ``Reader`` (``reader.py``) reads the texts alone."""
 
 from agentgym_prm.envs.wiki_search.moves import Answer, Malformed, Search
 from agentgym_prm.envs.wiki_search.question import Question

@@ -79,7 +79,7 @@ class Knowledge:
         self.facts: dict[str, dict[str, str]] = {title: {} for title in self.entities}
         for fact in facts:
             self.facts[fact.subject][fact.relation] = fact.value
-        # Their own passages name them more often, so that a search for them does not find what bears their name first.
+        # What has other things named after it.
         self.honoured = {fact.value for fact in facts if fact.relation in ("namesake", "honours")}
 
     def is_ambiguous(self, name: str) -> bool:

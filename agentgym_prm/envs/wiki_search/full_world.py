@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agentgym_prm.envs.wiki_search.facts import SPLITS, Draws, Entity, Fact
-from agentgym_prm.envs.wiki_search.names import WORDS, Names, surname, without_accents
+from agentgym_prm.envs.wiki_search.names import Names, surname, without_accents
+from agentgym_prm.envs.wiki_search.word_lists import WORDS
 
-SEED: Final = 12
+SEED: Final = 16
 
 
 class Sizes(NamedTuple):

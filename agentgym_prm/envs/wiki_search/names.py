@@ -1,25 +1,10 @@
 """Names: words that they are made of, and those of the full world, where surnames and places are made of syllables."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from agentgym_prm.envs.wiki_search.facts import Draws
-
-
-def _words() -> Mapping[str, tuple[str, ...]]:
-    """The lists of ``words.txt``, by their names."""
-    words: dict[str, tuple[str, ...]] = {}
-    name = ""
-    for line in (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines():
-        if line.endswith(":"):
-            name = line[:-1]
-        elif not line.startswith("#"):
-            words[name] = (*words.get(name, ()), *line.split())
-    return words
-
-
-WORDS: Final = _words()
+from agentgym_prm.envs.wiki_search.word_lists import WORDS
 
 WOMEN: Final = WORDS["women"]
 MEN: Final = WORDS["men"]

@@ -27,48 +27,40 @@ from agentgym_prm.envs.wiki_search.spans import (
     related,
     sentences,
 )
+from agentgym_prm.envs.wiki_search.word_lists import ENGLISH
 from agentgym_prm.search.porter import stem
 
 MAX_SEARCHES: Final = 4
 UNKNOWN: Final = "unknown"
 """Its answer if nothing that was found could be one."""
 
-_AUXILIARIES: Final = frozenset("is are was were do does did has have had can could will would".split())
-_PERSONS: Final = frozenset(
-    "person man woman author writer novelist poet composer painter director architect founder teacher singer performer "
-    "actor actress president king queen mayor spouse wife husband father mother son daughter player winner artist "
-    "politician musician producer leader dedicatee child creator owner governor character screenwriter".split()
-)
-_PLACES_AND_THINGS: Final = frozenset(
-    "town city country state region river birthplace school university institution museum club organisation company "
-    "novel book film movie opera play song album work band team league capital seat scene source county district "
-    "island place village continent magazine newspaper publisher label network award prize name association location area organization country party continent religion album station".split()
-)
-_NUMBERS: Final = frozenset("population area length number height".split())
-_KINDS_OF: Final = frozenset(
-    "trade industry nationality emblem currency genre language sport religion kind type product "
-    "position instrument color colour".split()
-)
-_LOWER: Final = frozenset("first earlier older before oldest earliest fewer smaller shorter less least".split())
-_COMPARATIVES: Final = _LOWER | frozenset("later more larger longer higher younger newest most both same or".split())
+_AUXILIARIES: Final = frozenset(ENGLISH["auxiliaries"])
+_LOWER: Final = frozenset(ENGLISH["lower"])
+_COMPARATIVES: Final = _LOWER | frozenset(ENGLISH["comparatives"])
 _TYPES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(_KINDS_OF, NOUN),
-    **dict.fromkeys(_NUMBERS, NUMBER),
+    **dict.fromkeys(ENGLISH["kinds"], NOUN),
+    **dict.fromkeys(ENGLISH["numbers"], NUMBER),
     **dict.fromkeys(("occupation", "profession", "living"), OCCUPATION),
-    **dict.fromkeys(_PLACES_AND_THINGS, NAME),
-    **dict.fromkeys(_PERSONS, PERSON),
+    **dict.fromkeys(ENGLISH["places and things"], NAME),
+    **dict.fromkeys(ENGLISH["persons"], PERSON),
     **dict.fromkeys(("year", "date", "century", "decade"), TIME),
 }
 _ASKED: Final = re.compile(r"\b(?:who|whom|whose|where|when|how|what|which)\b")
 _WANTED: Final = {"who": PERSON, "whom": PERSON, "whose": PERSON, "where": NAME, "when": TIME, "how": NUMBER}
-_NEAR: Final = 4
+_NEAR: Final = 6
 """So many words after ``what`` or ``which`` tell the type of the answer."""
+_LONGEST: Final = 2000
+"""So many characters of a question are read."""
 _HOPS: Final = 4
 _ENOUGH: Final = 0.5
 """So much of the words asked for has to stand in the sentence of an answer before it is given without a doubt."""
+_SAID_BY_TYPE: Final = frozenset(ENGLISH["said by type"])
 _INSIDE_NAMES: Final = ("of", "for", "by", "at", "where", "that", "which", "who", "and")
 _PREPOSITIONS: Final = ("of", "at", "by")
-_GEOGRAPHIC: Final = frozenset("town city country state region county district river village continent island".split())
+_GEOGRAPHIC: Final = frozenset(ENGLISH["geographic"])
+_OF_BEFORE: Final = re.compile(r"\bthe (?:[\w-]+ ){1,4}(?:of|at|by) $")
+_IS_IN: Final = re.compile(r" (?:is|was|were|are|came|comes) (?:[a-z]+ )?(?:from|in|of|on|at)\b")
+_APPOSITION: Final = re.compile(r"\bthe [\w-]+ $")
 _POSSESSIVE: Final = re.compile(
     r"((?:the )?(?:[A-Z][\w-]*)(?: (?:of |the |of the )?[A-Z][\w-]*)*)['’]s? ((?:[a-z-]+ ){0,2}?)([a-z]+)\b"
 )
@@ -126,7 +118,7 @@ class Reader:
     def __init__(self, question: str, *, max_searches: int = MAX_SEARCHES) -> None:
         if max_searches < 0:
             raise ValueError(f"max_searches must be at least 0, got {max_searches}")
-        self._question = _POSSESSIVE.sub(_with_of, " ".join(question.split()))
+        self._question = _POSSESSIVE.sub(_with_of, " ".join(question.split())[:_LONGEST])
         self._max_searches = max_searches
         self._searched: list[str] = []
         self._found: list[Sentence] = []
@@ -180,7 +172,8 @@ class Reader:
             if self._is_new(name):
                 return Search(name)
         wanted, words = compared.wanted or ANY, compared.words
-        one, other = (best_span(self._found, wanted, (name,), words, self._question).text for name in compared.names)
+        asked = " and ".join(compared.names)
+        one, other = (best_span(self._found, wanted, (name,), words, asked).text for name in compared.names)
         if compared.is_choice:
             values = [_value(text) for text in (one, other)]
             takes_second = values[0] != values[1] and (values[0] < values[1]) != compared.lower
@@ -219,8 +212,14 @@ def _query(part: _Part, question: str) -> str:
     """The one name that a part rests on, with what the question says that it is; of several names, or none, all."""
     if len(part.names) != 1:
         return question
-    described = re.search(rf"\bthe ([a-z][\w-]*) {re.escape(part.names[0])}", question)
-    return f"{part.names[0]} {described[1]}" if described and described[1] not in _INSIDE_NAMES else part.names[0]
+    described = _before(part.names[0], question)
+    return f"{part.names[0]} {described[1]}" if described else part.names[0]
+
+
+def _before(name: str, question: str) -> re.Match[str] | None:
+    """What the question says that a name is: ``the novel`` before it."""
+    match = re.search(rf"\bthe ([a-z][\w-]*) {re.escape(name)}", question)
+    return None if match is None or match[1] in _INSIDE_NAMES else match
 
 
 def _innermost(question: str) -> _Part:
@@ -241,7 +240,9 @@ def _described(question: str, match: re.Match[str]) -> _Part | None:
         return None
     before, _, after = match["rest"].partition(names[0])
     end = match.start("rest") + len(before) + len(names[0])
-    has_verb = bool([word for word in content_words(before) if _type_of(word) == ANY])
+    if match["link"] is None and not _IS_IN.match(after):
+        return None  # "the painter Mara Velin"
+    has_verb = any(_type_of(word) == ANY for word in content_words(_APPOSITION.sub("", before)))
     if match["link"] not in _PREPOSITIONS and not has_verb:
         verb = _VERB.match(after)
         end += verb.end() if verb else 0
@@ -250,6 +251,7 @@ def _described(question: str, match: re.Match[str]) -> _Part | None:
         _type_of(word) not in (PERSON, NAME) or (word in _GEOGRAPHIC and head in _GEOGRAPHIC and word != head)
         for word in content_words(outside)
     )
+    asks = asks or bool(_OF_BEFORE.search(question[: match.start()]))
     if not asks and not (question.lower().startswith("where") and match["link"] not in _PREPOSITIONS):
         return None  # all of the question is this description
     words = tuple(word for word in content_words(question[match.start() : end]) if word not in content_words(names[0]))
@@ -259,6 +261,7 @@ def _described(question: str, match: re.Match[str]) -> _Part | None:
 def _whole(question: str) -> _Part:
     names = tuple(names_in(question))
     of_names = {word for name in names for word in content_words(name)}
+    of_names |= _SAID_BY_TYPE | {match[1] for name in names if (match := _before(name, question))}
     words = [word for word in content_words(question) if word not in of_names]
     asked = _ASKED.search(question.lower())
     wanted = ANY

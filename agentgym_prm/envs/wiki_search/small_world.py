@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agentgym_prm.envs.wiki_search.facts import SPLITS, Deck, Draws, Entity, Fact
-from agentgym_prm.envs.wiki_search.names import WORDS
+from agentgym_prm.envs.wiki_search.word_lists import WORDS
 from agentgym_prm.envs.wiki_search.wording import Asked, Group, Wording
 
 SEED: Final = 11

@@ -1,10 +1,12 @@
-"""Pieces of text that can be answers, and how well each one fits a question: by type, words around it, and where it is."""
+"""Pieces of text that can be answers, and how well each fits a question: by type, by words around it, by place."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from agentgym_prm.envs.wiki_search.word_lists import ENGLISH
 from agentgym_prm.search.analysis import STOP_WORDS
 from agentgym_prm.search.porter import stem
 
@@ -16,47 +18,31 @@ NOUN: Final = "noun"
 OCCUPATION: Final = "occupation"
 ANY: Final = "any"
 
-_FUNCTION_WORDS: Final = STOP_WORDS | frozenset(
-    "about after all also although am among any because before being between both can could did do does during each "
-    "from had has have he her here him his how i its itself made many may me more most much my nor now off once one "
-    "only other our out over own same she should since so some than them those through too under until up us very "
-    "we were what when where which while who whom whose why would you your".split()
-)
-_RELATED: Final = (
-    "birthplace born birth native", "die died death dead killed", "author wrote written write writer novelist",
-    "composer composed compose music", "director directed direct filmed", "painter painted paint",
-    "founder founded found established establish founding", "teacher taught teach pupil studied under learned",
-    "study studied educated attended entered university school institution education alma",
-    "spouse married marry marriage wife husband", "occupation profession living", "club joined member join",
-    "located lie lies stands stand situated meet meets", "inhabitants population people live census",
-    "chartered charter", "architect designed design plans", "named name honour honours memory namesake recalls bears",
-    "known fame famous", "set scene setting takes", "based source story taken follows", "seat governed capital",
-    "museum hangs seen belonged", "dedicated dedication dedicatee", "make makes product", "receive received winner won",
-    "currency pay", "independent independence", "performer sang singer recorded band album song performed",
-    "emblem arms", "length long kilometres", "area covers cover measures", "river banks flows", "industry trade wealth",
-    "rise rises rising source", "mouth reaches sea", "completed completion stood", "first first", "father son daughter",
-    "mother son daughter", "publisher published release released", "producer produced", "played actor starred starring",
-    "awarded given gives awards", "former formerly called older",
-)  # fmt: skip
+_FUNCTION_WORDS: Final = STOP_WORDS | frozenset(ENGLISH["function words"])
+_RELATED: Final = tuple(words for name, words in ENGLISH.items() if name.startswith("related"))
 """Words that tell of the same thing; a word stands with all lines that it is in."""
 
-_OPENING: Final = _FUNCTION_WORDS | frozenset(
-    "born established completed rising founded according located among based directed written despite several".split()
-)
+_SAME_NAME: Final = 1.0
+"""What a name loses that has a word of the names of what is asked about: more likely it is another name for it."""
+_NO_NAMES: Final = frozenset((*ENGLISH["months"], *ENGLISH["days"]))
+_NO_NOUNS: Final = frozenset(ENGLISH["no nouns"])
+_OPENING: Final = _FUNCTION_WORDS | frozenset(ENGLISH["opening"])
 """Words that start a sentence, and no name."""
 _CAPITAL: Final = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĪŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ][\w'’.-]*"
-_INSIDE: Final = r"of|of the|and the|for the|for|in the|on the|to the|at the|the|de|da|di|du|la|le|van|von|der|del|al|without|without a|&"
+_INSIDE: Final = r"(?:of|for|in|on|to|at|and) the|of|for|de|da|di|du|la|le|van|von|der|del|al|without|without a|&"
+_BEFORE: Final = 60
+"""So many characters before an occupation are looked at."""
 _NAME: Final = re.compile(rf"(?:{_CAPITAL}|\d+(?:st|nd|rd|th)\b)(?:,? Jr\.| (?:(?:{_INSIDE}) )?{_CAPITAL}| \d+\b)*")
-_MONTH: Final = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_MONTH: Final = f"(?:{'|'.join(ENGLISH['months'])})"
 _TIME: Final = re.compile(
     rf"\d{{1,2}} {_MONTH},? \d{{4}}|{_MONTH} \d{{1,2}}, ?\d{{4}}|{_MONTH} \d{{4}}|\b[12]\d{{3}}\b"
 )
-_LIFE: Final = re.compile(rf"\((?:[^()]*?[;, ])?({_TIME.pattern}) ?[–-] ?({_TIME.pattern})\)")
+_LIFE: Final = re.compile(rf" ?\((?:[^()]*?[;, ])?({_TIME.pattern}) ?[–-] ?({_TIME.pattern})\)")
 _NUMBER: Final = re.compile(
     r"\b\d[\d,]*(?:\.\d+)?\b(?: (?:million|billion|thousand))?"
     r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred)\b"
 )
-_WORD: Final = re.compile(r"[\w'’-]+")
+_WORD: Final = re.compile(r"[\w'’]+")
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])(?<![A-Z]\.)(?<!Jr\.)(?<!Dr\.)(?<!St\.)(?<!Mr\.)\s+(?=[A-Z\"“(0-9])")
 
 
@@ -110,11 +96,11 @@ def names_in(text: str) -> list[str]:
 def _names(text: str) -> Iterator[tuple[str, int, int]]:
     for match in _NAME.finditer(text):
         start, name = match.start(), match.group()
-        while (first := name.split(" ")[0]).lower() in _OPENING and first != "The" and name:
+        while name and ((first := name.split(" ")[0]).isdecimal() or (first.lower() in _OPENING and first != "The")):
             start, name = start + len(first) + 1, name[len(first) + 1 :]
         name = name.rstrip(".'’-") if not re.search(r"\b[A-Z]\.$", name) else name
         name = name.removesuffix("'s").removesuffix("’s")
-        if name.removeprefix("The").strip() and not name.isdecimal():
+        if name.removeprefix("The").strip() and name.split()[0] not in _NO_NAMES and not name[0].isdecimal():
             yield name, start, start + len(name)
 
 
@@ -122,7 +108,7 @@ def _names(text: str) -> Iterator[tuple[str, int, int]]:
 def related(word: str) -> frozenset[str]:
     """Stems of a word and of others that tell of the same thing."""
     own = stem(word)
-    lines = [line.split() for line in _RELATED if own in map(stem, line.split())]
+    lines = [line for line in _RELATED if own in map(stem, line)]
     return frozenset((own, *(stem(other) for line in lines for other in line)))
 
 
@@ -137,20 +123,29 @@ def best_span(found: Sequence[Sentence], wanted: str, about: Sequence[str], word
         asked: The question, whose words cannot be the answer.
     """
     best = Span("", 0.0, 0.0)
-    known = f" {' '.join(_WORD.findall(asked.lower()))} "
+    known = _plain(asked)
     name_stems = {stem(word) for name in about for word in content_words(name)}
     for sentence in found:
+        starts = [match.start() for match in _WORD.finditer(sentence.text)]
         here = {stem(word): place for place, word in enumerate(_WORD.findall(sentence.text.lower()))}
         matched = [word for word in words if not related(word).isdisjoint(here)]
         fit = _fit(sentence, here, name_stems, matched)
         for text, start in _candidates(sentence.text, wanted):
-            if f" {' '.join(_WORD.findall(text.lower()))} " in known:
+            if _plain(text) in known:
                 continue
-            near = _nearness(sentence.text, text, start, here, matched)
+            place = bisect_left(starts, start)
+            near = _nearness(place, place + len(_WORD.findall(text)) - 1, here, matched)
             score = fit + near + _type_bonus(sentence.text, text, start, wanted)
+            if wanted in (NAME, PERSON) and not name_stems.isdisjoint(map(stem, content_words(text))):
+                score -= _SAME_NAME
             if score > best.score:
                 best = Span(text, score, len(matched) / len(words) if words else 1.0)
     return best
+
+
+def _plain(text: str) -> str:
+    words = _WORD.findall(text.lower())
+    return f" {' '.join(words[words[:1] == ['the'] :])} "
 
 
 def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], matched: Sequence[str]) -> float:
@@ -161,17 +156,15 @@ def _fit(sentence: Sentence, here: dict[str, int], name_stems: set[str], matched
         fit += 2 * len(name_stems & (title | here.keys())) / len(name_stems)
         fit += 2 * len(name_stems & title) / len(name_stems | title)
     exact = [word for word in matched if stem(word) in here]
-    return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.05 * sentence.place
+    return fit + 1.5 * len(matched) + 0.3 * len(exact) - 0.02 * sentence.place
 
 
-def _nearness(sentence: str, text: str, start: int, here: dict[str, int], words: Sequence[str]) -> float:
-    """The nearer the words that were asked for, the better; those before it count more."""
-    place = len(_WORD.findall(sentence[:start]))
-    last = place + len(_WORD.findall(text)) - 1
+def _nearness(place: int, last: int, here: dict[str, int], words: Sequence[str]) -> float:
+    """The nearer the words that were asked for are to these places, the better; those before them count more."""
     near = 0.0
     for word in words:
         gaps = [
-            place - here[each] if here[each] < place else 1.5 * (here[each] - last)
+            place - here[each] if here[each] < place else 3 * (here[each] - last)
             for each in related(word) & here.keys()
         ]
         near = max([near, *(1.0 / gap for gap in gaps if gap > 0)])
@@ -195,7 +188,7 @@ def _noun_phrases(sentence: str) -> Iterator[tuple[str, int]]:
     run: list[str] = []
     for match in [*re.finditer(r"[\w'’-]+|[^\w\s]", sentence), None]:
         word = match.group() if match else "."
-        if word.islower() and word not in _FUNCTION_WORDS and word[0].isalpha():
+        if word.islower() and word not in _FUNCTION_WORDS | _NO_NOUNS and word[0].isalpha():
             start = match.start() if match and not run else start
             run.append(word)
         else:
@@ -210,5 +203,6 @@ def _type_bonus(sentence: str, text: str, start: int, wanted: str) -> float:
     if wanted == ANY:
         return 0.5 if text[0].isupper() else 0.0
     if wanted == OCCUPATION:
-        return 3.0 if re.search(r"(?:\b(?:is|was|were|are)|,) an? (?:[A-Z][\w-]+ )*$", sentence[:start]) else 0.0
+        before = sentence[max(0, start - _BEFORE) : start]
+        return 3.0 if re.search(r"(?:\b(?:is|was|were|are)|,) an? (?:[A-Z][\w-]+ )*$", before) else 0.0
     return 0.0

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 from agentgym_prm.envs.wiki_search.facts import Draws, Entity, Knowledge
 
 _WITH_ARTICLE: Final = ("club", "river", "organisation", "landmark", "award")
+_OFTEN: Final = 4
+"""So many more sentences name what others are named after, so that a search for it finds its own passage first."""
 DESCRIBED: Final = ("person", "work")
 """Kinds that have homonyms."""
 
@@ -80,12 +82,14 @@ def passage_text(entity: Entity, known: Knowledge, wording: Wording, draws: Draw
     sentences: list[str] = []
     fillers = draws.shuffled(wording.fillers.get(entity.kind, ()))
     values = known.facts[entity.title]
-    named = wording.named.get(entity.kind, 1) + 4 * (entity.title in known.honoured)
+    named = wording.named.get(entity.kind, 1)
+    if entity.title in known.honoured:
+        named += _OFTEN
     for group in wording.groups[entity.kind]:
         if group.unless in values or not all(relation in values for relation in group.relations):
             continue
         slots = _subject_slots(entity, draws, named=len(sentences) < named)
-        slots |= {relation: _spoken(values[relation], known, wording, draws) for relation in group.relations}
+        slots |= {relation: _spoken(values[relation], entity, known, wording, draws) for relation in group.relations}
         templates = _naming(group.templates) if 0 < len(sentences) < named else group.templates
         sentences.append(_sentence(draws.pick(templates), slots))
         if fillers and draws.chance(wording.filler_chance):
@@ -140,11 +144,13 @@ def _with_indefinite_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"  # a university
 
 
-def _spoken(value: str, known: Knowledge, wording: Wording, draws: Draws) -> str:
+def _spoken(value: str, subject: Entity, known: Knowledge, wording: Wording, draws: Draws) -> str:
     """A value as a passage says it: an entity by one of its names, with what it is where the name alone is unclear."""
     entity = known.entities.get(value)
     if entity is None:
         return value
+    if entity.name == subject.name:
+        return f"the {entity.description} of the same name"
     if known.is_ambiguous(entity.name) or draws.chance(wording.described):
         return described(entity)
     if len(entity.names) > 1 and draws.chance(wording.alias_chance):

@@ -1,24 +1,24 @@
 """The builtin encyclopedia: a small consistent world of our own, with questions about it; every name is invented.
 
-Every entity (a person, town, work, …) belongs to one split, and so does everything that facts about it lead to. So the
-splits share one corpus, but no question of one split asks about, leads through, is answered by or is supported by the
-passage of an entity of another split. What they have in common are words that are no entities: years, occupations,
-wares, and in the small world the words that names are made of.
+Every entity (a person, town, work, …) belongs to one split, and so does everything that facts about it lead to. The
+splits share one corpus, but no question asks about, leads through or is answered by an entity of another split, nor is
+it supported by its passage. What splits have in common are values that are no entities (years, numbers, occupations,
+wares) and words that names are made of.
 
-====== ======== ======= ============================================================================================
-name   passages words   what it is like
-====== ======== ======= ============================================================================================
-small  474      at most two words a name, two or three short sentences a passage; one and two hops, half and half
-                40
-full   3,600    about   homonyms, former and pen names, accents, several sentences for each fact, sentences that
-                60      state none; one and two hops, comparisons, yes or no
-====== ======== ======= ============================================================================================
+====== ======== ====================================================================================================
+world  passages what it is like
+====== ======== ====================================================================================================
+small  504      two or three short sentences each, about 20 words; names of two words, which all stand in names of
+                every split; questions of one and two hops, half and half
+full   3,600    about 45 words each; three or more sentences for each fact, and some that tell none; homonyms, initials,
+                pen and former names, accents, things named after people; also comparisons and yes or no
+====== ======== ====================================================================================================
 
-The question of a two-hop question does not hold the name of what lies between. Every question has exactly one answer,
-which stands in the last passage that supports it (of a comparison: it is the title of one, or yes or no).
+Every question has one answer. That of a question of one or two hops stands in the passage of the last support, and
+neither it nor the name of what lies between stands in the question; that of a comparison is one of the two names.
 
-Everything is drawn by ``agentgym_prm.draws`` and so the same on every machine; a change of tables or of the order of
-draws changes the world, and must bump ``VERSION``.
+Everything is drawn by ``agentgym_prm.draws`` and so the same on every machine. A change of the tables or of the order
+of draws changes the world, and so the tasks of environments that play in it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,6 @@ from agentgym_prm.envs.wiki_search.wording import Wording, passage_text
 from agentgym_prm.errors import UnknownNameError
 from agentgym_prm.search.core import Passage
 
-VERSION: Final = "wiki-builtin-1"
 DIFFICULTIES: Final = ("small", "full")
 NUM_QUESTIONS: Final[Mapping[str, Mapping[str, Mapping[str, int]]]] = {
     "small": {
