@@ -40,7 +40,7 @@ class Engine:
         self._index = BM25Index.build(texts, names=[passage.id for passage in passages])
 
     def found(self, query: str, k: int) -> list[Passage]:
-        return [self._passages[hit.document] for hit in self._index.hits([query], k)[0]]
+        return [self._passages[hit.document] for hit in self._index.search([query], k)[0]]
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
