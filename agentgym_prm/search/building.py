@@ -137,7 +137,7 @@ def _idfs(frequencies: np.ndarray, filled: int) -> np.ndarray:
 def _pieces(arrays: Mapping[str, np.ndarray], documents: int) -> dict[str, np.ndarray]:
     """The tables of dense terms, which say of pieces of their lists what a search need not read (see ``kernel``)."""
     starts = arrays["starts"]
-    dense = np.flatnonzero(np.diff(starts) >= fewest_dense(documents)) if documents else np.zeros(0, np.int64)
+    dense = np.flatnonzero(np.diff(starts) >= fewest_dense(documents))
     firsts = np.zeros(len(dense) + 1, np.int64)
     tables = [np.zeros((0, 4), np.uint32)]
     for place, term in enumerate(dense.tolist()):
