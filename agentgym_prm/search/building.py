@@ -15,7 +15,7 @@ import numpy as np
 from agentgym_prm.search.analysis import terms, words
 from agentgym_prm.search.postings import CELL_SHIFT, WINDOW_SHIFT, Postings, code_dtype, fewest_dense, piece_shift
 
-_CHUNK: Final = 1 << 22
+_CHUNK: Final = 1 << 21
 """Words that are counted at once."""
 _REMEMBERED: Final = 1 << 20
 """Terms of the words that are remembered, about."""
