@@ -15,8 +15,9 @@ with a fifth of the words replaced and two made up. Queries are the questions an
 An engine that is not installed is skipped. Each builds and searches in processes of its own, on the same core. ``q/s``
 are queries by CPU second of the thread that asks, best of five rounds, ten hits each (fifty in the shop); ``build`` is
 CPU seconds of the process; ``MB`` are the peak when building, the peak when searching (mapped pages included), the
-files. ``slope`` is what our index takes at a size and, extrapolated from the two largest, at 21 million passages, as
-many as Wikipedia has in pieces of 100 words. Agreement with Lucene: the same first hit, the same set of ten, the same order of all hits.
+files. Agreement with Lucene: the same first hit, the same set of ten, the same order of all hits. ``slope`` is what our
+index takes at each size and, extrapolated from the two largest, at 21 million passages, as many as Wikipedia has in
+pieces of 100 words.
 """
 
 import argparse

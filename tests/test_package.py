@@ -26,6 +26,7 @@ HEAVY = (
     "scipy",
     "pyserini",
     "jnius",
+    "numba",
 )
 
 

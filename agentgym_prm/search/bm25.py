@@ -4,9 +4,10 @@ Scores are those of Lucene's ``BM25Similarity`` (8.5 and newer): ``idf - idf / (
 ``idf = ln(1 + (N - n + 0.5) / (n + 0.5))``, no factor ``k1 + 1``, in single precision; a document's parts are added in
 double and rounded once. ``N`` counts the documents that hold a term at all, of which ``n`` hold this one.
 
-A query's terms are taken in turn, those that can add most first (MaxScore: Turtle and Flood 1995, "Query evaluation:
-strategies and optimizations"). As soon as those that are left cannot lift a new document among the best, only the
-documents met so far are looked up in them. Results are those of a full count.
+Where numba is installed (extra ``[fast]``), ``kernel`` searches; its first call in a new installation compiles it,
+which takes seconds. Elsewhere numpy does: a query's terms are taken in turn, those that can add most first (MaxScore:
+Turtle and Flood 1995, "Query evaluation: strategies and optimizations"). As soon as those that are left cannot lift a
+new document among the best, only the documents met so far are looked up in them. Both give the results of a full count.
 """
 
 import math
@@ -36,7 +37,6 @@ _AT_ONCE: Final = 1 << 20
 """Hits that the compiled loop has room for."""
 _LISTS: Final = (
     "documents", "codes", "saturations", "starts", "best_codes", "idfs", "ranks", "dense_terms", "piece_firsts",
-    "piece_starts", "piece_tops", "piece_masks",
 )  # fmt: skip
 """What it is given of an index."""
 
@@ -53,8 +53,8 @@ def _kernel() -> ModuleType | None:
 _hit = partial(tuple.__new__, Hit)  # what Hit._make does, in half the time
 
 
-def _hits(documents: np.ndarray, scores: np.ndarray) -> list[Hit]:
-    return [*map(_hit, zip(documents.tolist(), scores.tolist(), strict=True))]
+def _hits(documents: list[int], scores: list[float]) -> list[Hit]:
+    return [*map(_hit, zip(documents, scores, strict=True))]
 
 
 class _Term(NamedTuple):
@@ -83,7 +83,8 @@ class BM25Index:
         self._saturations = postings.arrays["saturations"]
         self._ranks = postings.arrays["ranks"]
         self._local = threading.local()
-        self._lists = tuple(postings.arrays[name] for name in _LISTS)
+        tables = postings.arrays["pieces"].reshape(-1, 4)
+        self._lists = (*(postings.arrays[name] for name in _LISTS), tables, tables.view(np.float32))
         self._numbers = analysis.Remembered(self._numbers_of)
 
     @classmethod
@@ -146,13 +147,15 @@ class BM25Index:
         kernel = _kernel()
         if kernel is None or not k:
             found = (self._best(query, k) for query in queries)
-            return [_hits(documents, scores) for documents, scores in found]
+            return [_hits(documents.tolist(), scores.tolist()) for documents, scores in found]
         at_once = max(_AT_ONCE // k, 1)
+        if len(queries) <= at_once:
+            return self._found(kernel, queries, k)
         parts = (queries[first : first + at_once] for first in range(0, len(queries), at_once))
         return [hits for part in parts for hits in self._found(kernel, part, k)]
 
     def _found(self, kernel: ModuleType, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """``search`` for few queries, compiled."""
+        """``search`` for not too many queries, compiled."""
         terms: list[int] = []
         ends = []
         for query in queries:
@@ -162,9 +165,7 @@ class BM25Index:
         counts = np.empty(len(ends), np.int64)
         wanted = np.array(terms, np.int64)
         kernel.best(*self._lists, len(self), wanted, np.array(ends, np.int64), documents, scores, counts)
-        if len(ends) == 1:
-            return [_hits(documents[0, : counts[0]], scores[0, : counts[0]])]
-        found = zip(documents, scores, counts.tolist(), strict=True)
+        found = zip(documents.tolist(), scores.tolist(), counts.tolist(), strict=True)
         return [_hits(numbers[:count], parts[:count]) for numbers, parts, count in found]
 
     def _terms_of(self, query: str) -> Iterable[int]:

@@ -6,16 +6,16 @@ significant bits.
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
 import numpy as np
 
 from agentgym_prm.search.analysis import terms, words
-from agentgym_prm.search.postings import CELL_SHIFT, Postings, code_dtype, is_dense, piece_shift
+from agentgym_prm.search.postings import CELL_SHIFT, WINDOW_SHIFT, Postings, code_dtype, fewest_dense, piece_shift
 
-_CHUNK: Final = 1 << 22
+_CHUNK: Final = 1 << 21
 """Words that are counted at once."""
 _REMEMBERED: Final = 1 << 20
 """Terms of the words that are remembered, about."""
@@ -81,7 +81,7 @@ class _Chunk:
         self.terms, self.counts = np.unique(keys >> 32, return_counts=True)
 
 
-def _chunk(known: _Words, words_W: array, lengths_N: array, first_document: int) -> _Chunk:
+def _chunk(known: _Words, words_W: Sequence[int], lengths_N: Sequence[int], first_document: int) -> _Chunk:
     """Postings of documents that are given as words.
 
     Args:
@@ -137,14 +137,14 @@ def _idfs(frequencies: np.ndarray, filled: int) -> np.ndarray:
 def _pieces(arrays: Mapping[str, np.ndarray], documents: int) -> dict[str, np.ndarray]:
     """The tables of dense terms, which say of pieces of their lists what a search need not read (see ``kernel``)."""
     starts = arrays["starts"]
-    dense = np.flatnonzero(is_dense(np.diff(starts), documents)) if documents else np.zeros(0, np.int64)
+    dense = np.flatnonzero(np.diff(starts) >= fewest_dense(documents))
     firsts = np.zeros(len(dense) + 1, np.int64)
-    tables: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.uint32), np.zeros(0, np.float32), np.zeros(0, np.uint64))]
+    tables = [np.zeros((0, 4), np.uint32)]
     for place, term in enumerate(dense.tolist()):
         start, end = starts[term : term + 2].tolist()
         shift = piece_shift(end - start, documents)
         held = arrays["documents"][start:end]
-        number = ((documents - 1) >> shift) + 1
+        number = -(-documents >> WINDOW_SHIFT) << (WINDOW_SHIFT - shift)  # to the end of the last window
         edges = np.searchsorted(held, np.arange(number, dtype=np.uint32) << np.uint32(shift))
         filled = np.flatnonzero(np.diff(edges, append=end - start))
         tops, masks = np.ones(number, np.float32), np.zeros(number, np.uint64)
@@ -152,11 +152,14 @@ def _pieces(arrays: Mapping[str, np.ndarray], documents: int) -> dict[str, np.nd
         tops[filled] = arrays["saturations"][codes]
         bits = np.uint64(1) << (held >> np.uint32(shift - CELL_SHIFT) & np.uint32(63)).astype(np.uint64)
         masks[filled] = np.bitwise_or.reduceat(bits, edges[filled])
-        tables.append((edges.astype(np.uint32), tops, masks))
+        columns = (edges, tops.view(np.uint32), masks & np.uint64(0xFFFFFFFF), masks >> np.uint64(32))
+        tables.append(np.column_stack([column.astype(np.uint32) for column in columns]))
         firsts[place + 1] = firsts[place] + number
-    names = ("piece_starts", "piece_tops", "piece_masks")
-    pieces = {name: np.concatenate(parts) for name, parts in zip(names, zip(*tables, strict=True), strict=True)}
-    return {"dense_terms": dense.astype(np.uint32), "piece_firsts": firsts, **pieces}
+    return {
+        "dense_terms": dense.astype(np.uint32),
+        "piece_firsts": firsts,
+        "pieces": np.concatenate(tables).reshape(-1),
+    }
 
 
 def _inverse_norms(mean_length: float, k1: float, b: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numba
 import numpy as np
 
-from agentgym_prm.search.postings import CELL_SHIFT, WINDOW_SHIFT, is_dense, piece_shift
+from agentgym_prm.search.postings import CELL_SHIFT, WINDOW_SHIFT, fewest_dense, piece_shift
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -29,8 +29,8 @@ _SPARSE: Final = 63
 """As the shift of a term without a table."""
 _LOOKED_UP: Final = 64
 """At most so many terms are looked up document by document: counting takes no longer than there are postings."""
-_EARLY: Final = 0.6
-"""Terms are counted until the rest brings less than this share of the least score wanted. At 1 more is looked up."""
+_EARLY: Final = 0.5
+"""Terms are counted until the rest brings less than this share of the least score wanted; at 1 more is looked up."""
 _LEAST: Final = 1e-45
 """The least score above zero in single precision."""
 
@@ -39,16 +39,16 @@ def _compiled(fastmath: set[str] | bool = False) -> Callable[[_Function], _Funct
     """Compile a function when it is called, without the GIL; kept on disk for other processes if that can be."""
 
     def compiled(function: _Function) -> _Function:
-        options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
         try:
-            return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no folder that can be written to
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+            return numba.njit(**options)(function)
 
     return compiled
 
 
-_is_dense = _compiled()(is_dense)
+_fewest_dense = _compiled()(fewest_dense)
 _piece_shift = _compiled()(piece_shift)
 
 
@@ -123,32 +123,34 @@ def _part(weight: np.float32, saturation: np.float32) -> np.float32:
 
 
 @_compiled(fastmath={"nnan", "nsz"})
-def _add_caps(tails_T_C: np.ndarray, row: int, caps_C: np.ndarray, shift: int) -> float:
-    """Write the row of bounds that has a term's caps more than the next row; returns the greatest of it.
-
-    Args:
-        tails_T_C: Of each term, what it and those after it can add to a document, by cell.
-        row: Of the term.
-        caps_C: What the term alone can, by pieces.
-        shift: A piece is so many powers of two longer than a cell.
-    """
+def _add_row(tails_P_C: np.ndarray, row: int) -> float:
+    """Add to a row, which holds what a term can add to a document by cell, the row after it; returns its greatest."""
+    for cell in range(_CELLS):
+        tails_P_C[row, cell] += tails_P_C[row + 1, cell]
     top = np.float32(0)
     for cell in range(_CELLS):
-        tail = tails_T_C[row + 1, cell] + caps_C[cell >> shift]
-        tails_T_C[row, cell] = tail
-        top = max(top, tail)
+        top = max(top, tails_P_C[row, cell])
     return float(top)
 
 
 @_compiled()
-def _dense_caps(caps_C: np.ndarray, weight: np.float32, tops: np.ndarray, first: int, pieces: int) -> None:
+def _dense_caps(
+    tails_P_C: np.ndarray, row: int, caps_C: np.ndarray, weight: np.float32, tops: np.ndarray, first: int, pieces: int
+) -> None:
+    """Write what a dense term can add to a document, by cell."""
     for piece in range(pieces):
-        caps_C[piece] = _part(weight, tops[first + piece])
+        caps_C[piece] = _part(weight, tops[first + piece, 1])
+    stretch = 0
+    while pieces << stretch < _CELLS:
+        stretch += 1
+    for cell in range(_CELLS):
+        tails_P_C[row, cell] = caps_C[cell >> stretch]
 
 
 @_compiled()
 def _sparse_caps(
-    caps_C: np.ndarray,
+    tails_P_C: np.ndarray,
+    row: int,
     weight: np.float32,
     documents: np.ndarray,
     codes: np.ndarray,
@@ -157,14 +159,15 @@ def _sparse_caps(
     end: int,
     window: int,
 ) -> None:
+    """Write what a sparse term can add to a document, by cell."""
     for cell in range(_CELLS):
-        caps_C[cell] = 0
+        tails_P_C[row, cell] = 0
     for place in range(start, end):
         cell = (np.int64(documents[place]) - window) >> CELL_SHIFT
-        caps_C[cell] = max(caps_C[cell], _part(weight, saturations[codes[place]]))
+        tails_P_C[row, cell] = max(tails_P_C[row, cell], _part(weight, saturations[codes[place]]))
 
 
-@_compiled()
+@_compiled(fastmath={"nnan"})
 def _count(
     totals_W: np.ndarray,
     met: np.ndarray,
@@ -183,16 +186,42 @@ def _count(
     Returns:
         How many documents were ``met`` by now.
     """
-    for place in range(start, end):
+    for place in range(np.uint64(start), np.uint64(end)):
         document = np.uint64(documents[place] - np.uint32(window))
-        before = totals_W[document]
         part = np.float64(_part(weight, saturations[codes[place]]))
-        new = before == 0.0
-        kept = (not new) | (part >= least)
-        totals_W[document] = before + (part if kept else 0.0)
+        before = totals_W[document]
+        new = before <= 0.0
+        missed = new & (part < least)
+        totals_W[document] = before + (0.0 if missed else part)
         met[np.uint64(number)] = document
-        number += new & kept
+        number += new & (not missed)
     return number
+
+
+@_compiled(fastmath={"nnan"})
+def _count_on(
+    totals_W: np.ndarray,
+    weight: np.float32,
+    documents: np.ndarray,
+    codes: np.ndarray,
+    saturations: np.ndarray,
+    start: int,
+    end: int,
+    window: int,
+) -> None:
+    """Add a term's postings of a window to what documents met before have."""
+    for place in range(np.uint64(start), np.uint64(end)):
+        document = np.uint64(documents[place] - np.uint32(window))
+        part = np.float64(_part(weight, saturations[codes[place]]))
+        before = totals_W[document]
+        totals_W[document] = before + (part if before > 0.0 else 0.0)
+
+
+@_compiled()
+def _may_hold(tables: np.ndarray, piece: int, document: int, shift: int) -> bool:
+    """Whether a piece holds a document, or another of the same 64th."""
+    bit = (document >> (shift - CELL_SHIFT)) & 63
+    return bool(tables[piece, 2 + (bit >> 5)] >> np.uint32(bit & 31) & np.uint32(1))
 
 
 @_compiled()
@@ -212,9 +241,8 @@ def best(
     ranks: np.ndarray,
     dense_terms: np.ndarray,
     piece_firsts: np.ndarray,
-    piece_starts: np.ndarray,
-    piece_tops: np.ndarray,
-    piece_masks: np.ndarray,
+    tables: np.ndarray,
+    tops: np.ndarray,
     size: int,
     wanted: np.ndarray,
     ends_Q: np.ndarray,
@@ -225,18 +253,17 @@ def best(
     """Find the best documents of queries.
 
     Args:
-        documents: Of an index, as the others up to ``piece_masks``: see ``postings``.
-        codes: ...
-        saturations: ...
-        starts: ...
-        best_codes: ...
-        idfs: ...
-        ranks: ...
-        dense_terms: ...
-        piece_firsts: ...
-        piece_starts: ...
-        piece_tops: ...
-        piece_masks: ...
+        documents: Of the index, as are the others of these names (see ``postings``).
+        codes: Of each posting.
+        saturations: Of each code.
+        starts: Of each term's postings.
+        best_codes: Of each term.
+        idfs: Of each term.
+        ranks: Of each document, or of none.
+        dense_terms: Those that have pieces.
+        piece_firsts: Of each dense term.
+        tables: The ``pieces``, by fours.
+        tops: The same memory in single precision.
         size: How many documents there are.
         wanted: The terms of the first query, ascending, with repeats; those of the next one, and so on.
         ends_Q: Where each query's terms end.
@@ -269,6 +296,7 @@ def best(
     tops_P = np.empty(longest + 1)
     tails_P_C = np.empty((longest + 1, _CELLS), np.float32)
 
+    fewest = _fewest_dense(size)
     begin = 0
     for query in range(len(ends_Q)):
         # The query's terms, those that can add most first
@@ -292,7 +320,7 @@ def best(
             starts_T[place] = starts[term]
             shifts_T[place] = _SPARSE
             postings = starts[term + 1] - starts[term]
-            if _is_dense(postings, size):
+            if postings >= fewest:
                 shifts_T[place] = _piece_shift(postings, size)
                 pieces_T[place] = piece_firsts[_last_up_to(dense_terms, 0, len(dense_terms), term)]
 
@@ -328,25 +356,17 @@ def best(
                     tos_T[place] = at
                     if froms_T[place] == at:
                         continue
-                    _sparse_caps(caps_C, weight, documents, codes, saturations, froms_T[place], at, window)
-                    stretch = 0
+                    present -= 1
+                    _sparse_caps(tails_P_C, present, weight, documents, codes, saturations, froms_T[place], at, window)
                 else:
                     start = starts[terms_T[place]]
                     first = pieces_T[place] + (window >> shift)
-                    pieces = _WINDOW >> shift
-                    if after < size:
-                        tos_T[place] = start + piece_starts[first + pieces]
-                    else:
-                        pieces = ((size - 1) >> shift) - (window >> shift) + 1
-                        tos_T[place] = end
-                        for cell in range(_CELLS):
-                            caps_C[cell] = 0
-                    froms_T[place] = start + piece_starts[first]
-                    _dense_caps(caps_C, weight, piece_tops, first, pieces)
-                    stretch = shift - CELL_SHIFT
-                present -= 1
+                    froms_T[place] = start + tables[first, 0]
+                    tos_T[place] = end if after >= size else start + tables[first + (_WINDOW >> shift), 0]
+                    present -= 1
+                    _dense_caps(tails_P_C, present, caps_C, weight, tops, first, _WINDOW >> shift)
                 rows_P[present] = place
-                tops_P[present] = _add_caps(tails_P_C, present, caps_C, stretch)
+                tops_P[present] = _add_row(tails_P_C, present)
             if tops_P[present] < cut:
                 continue
 
@@ -357,9 +377,14 @@ def best(
             number = 0
             for row in range(present, rest):
                 place = rows_P[row]
-                least = max(cut - tops_P[row + 1], _LEAST)
                 start, end, weight = froms_T[place], tos_T[place], weights_T[place]
-                number = _count(totals_W, met, number, weight, documents, codes, saturations, start, end, window, least)
+                if tops_P[row] < cut:
+                    _count_on(totals_W, weight, documents, codes, saturations, start, end, window)
+                else:
+                    least = max(cut - tops_P[row + 1], _LEAST)
+                    number = _count(
+                        totals_W, met, number, weight, documents, codes, saturations, start, end, window, least
+                    )
 
             # Those that can still win are looked up in the rest, first by bits
             survivors = 0
@@ -372,13 +397,11 @@ def best(
                 document, cell, score = window + inside, inside >> CELL_SHIFT, totals_W[inside]
                 bound = score + tails_P_C[rest, cell]
                 for row in range(rest, count):
-                    shift = shifts_T[rows_P[row]]
-                    if shift != _SPARSE:
-                        mask = piece_masks[pieces_T[rows_P[row]] + (document >> shift)]
-                        if not (mask >> np.uint64((document >> (shift - CELL_SHIFT)) & 63)) & np.uint64(1):
-                            bound -= tails_P_C[row, cell] - tails_P_C[row + 1, cell]
-                            if bound < cut:
-                                break
+                    shift, piece = shifts_T[rows_P[row]], pieces_T[rows_P[row]]
+                    if shift != _SPARSE and not _may_hold(tables, piece + (document >> shift), document, shift):
+                        bound -= tails_P_C[row, cell] - tails_P_C[row + 1, cell]
+                        if bound < cut:
+                            break
                 if bound < cut:
                     continue
                 for row in range(rest, count):
@@ -386,12 +409,11 @@ def best(
                     shift, low, high = shifts_T[place], froms_T[place], tos_T[place]
                     if shift != _SPARSE:
                         piece = pieces_T[place] + (document >> shift)
-                        mask = piece_masks[piece]
-                        if not (mask >> np.uint64((document >> (shift - CELL_SHIFT)) & 63)) & np.uint64(1):
+                        if not _may_hold(tables, piece, document, shift):
                             continue
-                        low = starts[terms_T[place]] + piece_starts[piece]
+                        low = starts[terms_T[place]] + tables[piece, 0]
                         if document >> shift < (size - 1) >> shift:
-                            high = starts[terms_T[place]] + piece_starts[piece + 1]
+                            high = starts[terms_T[place]] + tables[piece + 1, 0]
                     at = _last_up_to(documents, low, high, document)
                     bound -= tails_P_C[row, cell] - tails_P_C[row + 1, cell]
                     if documents[at] == document:

@@ -33,9 +33,9 @@ _DTYPES: Final[Mapping[str, str]] = {
     "ranks": "<u4",  # (documents,) by which equal scores are ordered; empty: by number
     "dense_terms": "<u4",  # (dense terms,) numbers of those with a table of pieces, ascending
     "piece_firsts": "<i8",  # (dense terms + 1,) where each one's pieces start
-    "piece_starts": "<u4",  # (pieces,) its first posting, counted from the term's first
-    "piece_tops": "<f4",  # (pieces,) its greatest saturation; 1 if there is no posting
-    "piece_masks": "<u8",  # (pieces,) which 64ths of its documents hold the term
+    # (pieces * 4,) its first posting, counted from the term's first; the bits of its greatest saturation as "<f4", 1 if
+    # there is no posting; the lower and the higher bits of which 64ths of its documents hold the term
+    "pieces": "<u4",
 }
 WINDOW_SHIFT: Final = 12
 """Binary logarithm of how many documents a window has (see `kernel`)."""
@@ -45,9 +45,9 @@ PIECE_POSTINGS: Final = 8
 """A piece has on average so many postings, or up to twice as many; one as long as a cell may have more."""
 
 
-def is_dense(postings: int, documents: int) -> bool:
-    """Whether a term has a table: a window, the longest piece, has enough postings of it."""
-    return postings << WINDOW_SHIFT >= PIECE_POSTINGS * documents
+def fewest_dense(documents: int) -> int:
+    """How many postings give a term a table: as many as make the longest piece, a window, worth it."""
+    return -(-PIECE_POSTINGS * documents >> WINDOW_SHIFT)
 
 
 def piece_shift(postings: int, documents: int) -> int:
@@ -156,7 +156,7 @@ class Postings:
         for name, count, last in (
             ("term_ends", terms, len(arrays["terms"])),
             ("starts", terms, len(arrays["documents"])),
-            ("piece_firsts", dense, len(arrays["piece_masks"])),
+            ("piece_firsts", dense, len(arrays["pieces"]) // 4),
         ):
             if len(arrays[name]) != count + 1 or arrays[name][-1] != last:
                 raise IndexFormatError(f"{folder / name}.bin does not fit the other files: build the index anew")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgym_prm.search import analysis
-from agentgym_prm.search.analysis import STOP_WORDS, analyze, tokenize
+from agentgym_prm.search.analysis import STOP_WORDS, Remembered, analyze, terms, tokenize
 from agentgym_prm.search.porter import stem
 
 # Line 1: provenance; then texts with what Lucene made of them (tests/live/lucene_record.py).
@@ -89,11 +89,32 @@ def test_the_short_way_for_ascii_gives_what_the_long_way_gives(text):
     assert tokenize(text) == analysis._scanned(text)
 
 
+@given(st.one_of(st.text(max_size=60), st.text("aB9 \t\n\x1c\x85\u00a0\u202f\u2028\u3000é_'’.\u0301", max_size=40)))
+def test_words_taken_one_by_one_give_the_terms_of_the_text(text):
+    assert analyze(text) == [*terms(text)]
+
+
 @given(st.text(max_size=60))
 def test_tokens_are_pieces_of_the_text_in_order(text):
     place = 0
     for token in tokenize(text):
         place = text.index(token, place) + len(token)
+
+
+def test_a_bounded_number_of_short_words_is_remembered(monkeypatch):
+    monkeypatch.setattr(analysis, "_REMEMBERED", 3)
+    asked = []
+    lengths = Remembered(lambda word: asked.append(word) or len(word))
+    assert [lengths[word] for word in ("a", "bb", "a", "x" * 65, "x" * 65, "c", "d", "a")] == [1, 2, 1, 65, 65, 1, 1, 1]
+    assert asked == [
+        "a",
+        "bb",
+        "x" * 65,
+        "x" * 65,
+        "c",
+        "d",
+        "a",
+    ]  # no long word; a 4th has all forgotten
 
 
 @pytest.mark.parametrize(

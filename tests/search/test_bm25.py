@@ -37,7 +37,16 @@ def drawn_texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(draw.choices(words, weights, k=draw.randint(0, 80))) for _ in range(count)]
 
 
-def test_scores_are_those_computed_by_hand():
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request, monkeypatch):
+    """Both ways to search, one after the other."""
+    if request.param == "numpy":
+        monkeypatch.setattr(bm25, "_kernel", lambda: None)
+    else:
+        pytest.importorskip("numba", reason="numba is not installed: pip install 'agentgym_prm[fast]'")
+
+
+def test_scores_are_those_computed_by_hand(way):
     index = BM25Index.build(["red", "blue"])
     # Length 1 is the mean, so norm = 0.9; idf = ln(1 + 1.5 / 1.5) = ln 2; score = ln 2 (1 - 1 / (1 + 1 / 0.9)).
     assert index.search(["red"], 5) == [[(0, pytest.approx(math.log(2) * (1 - 9 / 19), rel=1e-6))]]
@@ -63,6 +72,7 @@ def test_the_best_are_those_of_a_literal_count(documents, query, k, named, param
 
 @pytest.mark.parametrize(("ranking", "counting"), [(0.5, 2), (0.0, 0.0), (0.0, math.inf), (math.inf, 0.0)])
 def test_leaving_out_documents_changes_nothing(monkeypatch, ranking, counting):
+    monkeypatch.setattr(bm25, "_kernel", lambda: None)
     monkeypatch.setattr(bm25, "_WORTH_RANKING", ranking)
     monkeypatch.setattr(bm25, "_WORTH_COUNTING", counting)
     documents = drawn_texts(600)
@@ -73,7 +83,7 @@ def test_leaving_out_documents_changes_nothing(monkeypatch, ranking, counting):
             assert index.search([words], k)[0] == slow.ranking(documents, words, k)
 
 
-def test_a_document_that_is_far_ahead_is_found_before_the_rest_is_counted():
+def test_a_document_that_is_far_ahead_is_found_before_the_rest_is_counted(way):
     # Its own score is the bound that leaves out the three hundred others, which it must not fall under itself.
     documents = ["common plain"] * 300 + ["rare common words"]
     assert BM25Index.build(documents).search(["rare common"], 1)[0] == slow.ranking(documents, "rare common", 1)
@@ -106,7 +116,7 @@ def corpus(request):
     return recorded(request.param)
 
 
-def test_rankings_and_scores_are_those_that_lucene_recorded(corpus):
+def test_rankings_and_scores_are_those_that_lucene_recorded(corpus, way):
     hits = BM25Index.build(corpus.documents, names=corpus.names).search(corpus.queries, corpus.k)
     rankings = [digest(numbers(found)) for found in hits]
     scores = [digest(np.array([hit.score for hit in found], np.float32).view(np.uint32).tolist()) for found in hits]
@@ -129,7 +139,7 @@ def test_exact_lengths_would_rank_otherwise(monkeypatch):
     assert sum(map(str.__eq__, found, corpus.lucene["rankings"])) < len(found) / 2
 
 
-def test_equal_scores_come_in_the_order_of_names():
+def test_equal_scores_come_in_the_order_of_names(way):
     documents = ["red shoe"] * 5
     assert numbers(BM25Index.build(documents).search(["shoes"], 3)[0]) == [0, 1, 2]
     named = BM25Index.build(documents, names=["B2", "B10", "a", "B1", "é"])
@@ -140,17 +150,17 @@ def test_equal_scores_come_in_the_order_of_names():
     "query",
     ["", "   ", "the of and", "!?", "\x00\x1b[31m", "_" * 1000, "unknown", "未知", "\ud800"],
 )
-def test_a_query_without_a_known_term_finds_nothing(query):
+def test_a_query_without_a_known_term_finds_nothing(query, way):
     assert BM25Index.build(["red shoes", "of the"]).search([query], 10) == [[]]
 
 
-def test_queries_of_a_million_characters_are_answered():
+def test_queries_of_a_million_characters_are_answered(way):
     index = BM25Index.build(["red shoes", "blue"])
     million = ["red " * 250_000, "x" * 1_000_000, "🏽 red ٪ ру 日本 \x00" * 50_000, "red"]
     assert [numbers(hits) for hits in index.search(million, 10)] == [[0], [], [0], [0]]
 
 
-def test_an_index_of_nothing_finds_nothing(tmp_path):
+def test_an_index_of_nothing_finds_nothing(tmp_path, way):
     for folder, documents in (("none", []), ("empty", [""]), ("stop words", ["the", "of"])):
         index = BM25Index.build(documents)
         index.save(tmp_path / folder)
@@ -263,10 +273,55 @@ def test_a_folder_without_an_index_is_named(tmp_path):
         BM25Index.open(tmp_path / "nowhere")
 
 
-def test_threads_share_an_index():
+@pytest.mark.parametrize("name", [name for name in postings._DTYPES if name != "ranks"])
+def test_an_index_with_a_file_cut_short_is_refused(saved, name):
+    path = saved / f"{name}.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IndexFormatError, match=rf"{name}.bin has .* bytes, not .*: remove .*, build it anew"):
+        BM25Index.open(saved)
+
+
+def test_one_text_is_not_taken_for_queries():
+    with pytest.raises(TypeError, match="queries must be a sequence of texts, got one text"):
+        BM25Index.build(["red"]).search("red", 1)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_hit_is_refused(k, way):
+    with pytest.raises(ValueError, match=f"k must be positive, got {k}"):
+        BM25Index.build(["red"]).search(["red"], k)
+
+
+def test_more_hits_than_documents_are_all_that_match(way):
+    index = BM25Index.build(["red", "blue", "red red"])
+    assert [numbers(hits) for hits in index.search(["red", "blue", "green"], 10**12)] == [[2, 0], [1], []]
+
+
+def test_what_other_engines_take_for_syntax_is_text(way):
+    index = BM25Index.build(["red and blue shoes", "contents of the red box", "blue"])
+    for query, words in [
+        ('"red shoes" AND NOT blue^5 ~', "red shoes blue 5"),
+        ("contents:red title:(blue* OR +shoes)", "contents:red title blue shoes"),
+        ("red [1 TO 5] {a TO b} /x.*/ \\ && || !", "red 1 5 b x"),
+    ]:
+        (found, plain) = index.search([query, words], 3)
+        assert found == plain != []
+
+
+def test_several_queries_find_what_each_finds_alone(way, monkeypatch):
+    index = BM25Index.build(drawn_texts(300))
+    queries = ["", *(" ".join(text.split()[:5]) for text in drawn_texts(50, seed=4)), "the"]
+    alone = [index.search([query], 7)[0] for query in queries]
+    assert index.search(queries, 7) == alone
+    monkeypatch.setattr(bm25, "_AT_ONCE", 21)  # three at a time
+    assert index.search(queries, 7) == alone
+    assert index.search([], 7) == []
+
+
+def test_threads_share_an_index(way):
     index = BM25Index.build(drawn_texts(500))
     queries = [" ".join(text.split()[:6]) for text in drawn_texts(100, seed=3)]
     alone = index.search(queries, 10)
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda number: index.search([queries[number % 100]], 10)[0], range(800)))
-    assert together == alone * 8
+    with ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(lambda number: index.search([queries[number % 100]], 10)[0], range(1600)))
+    assert together == alone * 16
