@@ -4,112 +4,55 @@
 
 Builtin worlds of both difficulties, and 100 questions each of HotpotQA and MuSiQue (training sets) over about 10,000
 passages of them and of others, if a folder has them (default: $AGENTGYM_PRM_TEST_DATA/wiki_search). With 1 and 3
-passages a search: exact match and F1 of the answers (SQuAD's normalisation), share of the supporting titles that the
+passages a search: exact match and F1 of the answers (HotpotQA's evaluation), share of the supporting titles that the
 searches found, mean number of searches; by kind of question. The reader was tuned on training questions of the builtin
 worlds; on HotpotQA and MuSiQue what it does was looked at while it was written, so their rows are not held out.
 """
 
 import argparse
-import gzip
-import json
 import os
-import re
-import string
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from agentgym_prm.envs.wiki_search.answers import exact_match, f1
 from agentgym_prm.envs.wiki_search.experts import OracleExpert
 from agentgym_prm.envs.wiki_search.moves import Answer
 from agentgym_prm.envs.wiki_search.question import Question
+from agentgym_prm.envs.wiki_search.question_files import read_questions
 from agentgym_prm.envs.wiki_search.reader import Reader
 from agentgym_prm.envs.wiki_search.world import DIFFICULTIES, builtin_world
-from agentgym_prm.search import BM25Index
-from agentgym_prm.search.core import Passage
+from agentgym_prm.search.core import PassageSearch
+from agentgym_prm.search.opening import open_search
+from agentgym_prm.search.passages import PassageIndex
 
 RESULTS = (1, 3)
+METRIC = "hotpotqa"
+FILES = {"hotpotqa": "hotpotqa_train_100_distractor", "musique": "musique_train_100"}
 
 
-class Engine:
-    """Passages by title and text."""
-
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        self._passages = passages
-        texts = [f"{passage.title} {passage.text}" for passage in passages]
-        self._index = BM25Index.build(texts, names=[passage.id for passage in passages])
-
-    def found(self, query: str, k: int) -> list[Passage]:
-        return [self._passages[hit.document] for hit in self._index.search([query], k)[0]]
-
-
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
-def hotpotqa(folder: Path) -> list[Question]:
-    return [
-        Question(
-            each["_id"],
-            each["question"],
-            (each["answer"],),
-            each["type"],
-            tuple(dict.fromkeys(title for title, _ in each["supporting_facts"])),
-        )
-        for each in lines(folder / "hotpotqa_train_100_distractor.jsonl.gz")
-    ]
-
-
-def musique(folder: Path) -> list[Question]:
-    questions = []
-    for each in lines(folder / "musique_train_100.jsonl.gz"):
-        places = [step["paragraph_support_idx"] for step in each["question_decomposition"]]
-        titles = {paragraph["idx"]: paragraph["title"] for paragraph in each["paragraphs"]}
-        answers = (each["answer"], *each["answer_aliases"])
-        supports = tuple(dict.fromkeys(titles[place] for place in places))
-        questions.append(Question(each["id"], each["question"], answers, each["id"].split("__")[0], supports))
-    return questions
-
-
-def normalised(text: str) -> list[str]:
-    plain = "".join(character for character in text.lower() if character not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def f1(answer: str, form: str) -> float:
-    one, other = normalised(answer), normalised(form)
-    shared = sum((Counter(one) & Counter(other)).values())
-    if {"yes", "no"} & {*one, *other} and one != other:
-        return 0.0
-    return 2 * shared / (len(one) + len(other)) if shared else 0.0
-
-
-def play(player: OracleExpert | Reader, engine: Engine, k: int) -> tuple[str, list[Passage], int]:
-    """The answer, what was found on the way, and in how many searches."""
-    found: list[Passage] = []
+def play(player: OracleExpert | Reader, search: PassageSearch, k: int) -> tuple[str, set[str], int]:
+    """The answer, the titles found on the way, and in how many searches."""
+    titles: set[str] = set()
     searches = 0
     while not isinstance(move := player.choose(), Answer):
-        passages = engine.found(move.query, k)
+        passages = [found.passage for found in search.search([move.query], k)[0]]
         player.observe(move, "\n\n".join(f"{passage.title}\n{passage.text}" for passage in passages))
-        found += passages
+        titles |= {passage.title for passage in passages}
         searches += 1
-    return move.text, found, searches
+    return move.text, titles, searches
 
 
-def report(name: str, questions: Sequence[Question], engine: Engine, max_searches: int) -> None:
+def report(name: str, questions: Sequence[Question], search: PassageSearch, max_searches: int) -> None:
     for k in RESULTS:
         for who in ("oracle", "reader"):
             rows: dict[str, list[tuple[float, ...]]] = {}
             for question in questions:
                 player = OracleExpert(question) if who == "oracle" else Reader(question.text, max_searches=max_searches)
-                answer, found, searches = play(player, engine, k)
-                exact = float(any(normalised(answer) == normalised(form) for form in question.answers))
-                titles = {passage.title for passage in found}
+                answer, titles, searches = play(player, search, k)
                 recall = sum(title in titles for title in question.supports) / len(question.supports)
-                row = (exact, max(f1(answer, form) for form in question.answers), recall, searches)
-                for kind in ("all", question.kind):
-                    rows.setdefault(kind, []).append(row)
+                scores = [metric(answer, question.answers, METRIC) for metric in (exact_match, f1)]
+                for kind in ("all", question.kind.partition("/")[0]):
+                    rows.setdefault(kind, []).append((*scores, recall, searches))
             for kind, values in sorted(rows.items(), key=lambda item: (item[0] != "all", item[0])):
                 exact, score, recall, searches = (sum(column) / len(values) for column in zip(*values, strict=True))
                 print(
@@ -130,15 +73,13 @@ def main() -> None:
     print(f"{'questions':<14}{'kind':<12}{'n':>5}  {'who':<8}{'k':>2}{'EM':>8}{'F1':>8}{'recall':>9}{'searches':>10}")
     for difficulty in DIFFICULTIES:
         world = builtin_world(difficulty)
-        engine = Engine(world.passages)
+        search = PassageIndex.build(world.passages)
         for split in options.splits:
-            questions = world.questions(split)[: options.questions]
-            report(f"{difficulty} {split}", questions, engine, options.max_searches)
+            report(f"{difficulty} {split}", world.questions(split)[: options.questions], search, options.max_searches)
     if options.data.is_dir():
-        records = lines(options.data / "passages.jsonl.gz")
-        engine = Engine([Passage(each["id"], each["title"], each["text"]) for each in records])
-        for name, questions in (("hotpotqa", hotpotqa(options.data)), ("musique", musique(options.data))):
-            report(name, questions, engine, options.max_searches)
+        corpus = open_search(str(options.data / "passages.jsonl.gz"))
+        for name, file in FILES.items():
+            report(name, read_questions(options.data / f"{file}.jsonl.gz"), corpus, options.max_searches)
 
 
 if __name__ == "__main__":

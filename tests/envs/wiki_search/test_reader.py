@@ -190,7 +190,7 @@ def test_the_reader_answers_most_questions_of_the_builtin_worlds(difficulty, lea
     for question in world.questions("valid")[:100]:
         reader = Reader.begin(question.text)
         while isinstance(move := reader.choose(), Search):
-            passages = [world.passages[hit.document] for hit in index.hits([move.query], 1)[0]]
+            passages = [world.passages[hit.document] for hit in index.search([move.query], 1)[0]]
             reader.observe(move, "\n\n".join(f"{passage.title}\n{passage.text}" for passage in passages))
         right += move.text in question.answers
     assert right / 100 >= least

@@ -156,7 +156,7 @@ def test_searching_a_title_finds_its_passage_first(world):
     """Those of homonyms too, whose titles say what they are."""
     passages = world.passages
     index = BM25Index.build([f"{passage.title} {passage.text}" for passage in passages])
-    first = [passages[hits[0].document] for hits in index.hits([passage.title for passage in passages], 1)]
+    first = [passages[hits[0].document] for hits in index.search([passage.title for passage in passages], 1)]
     wrong = [(own.title, found.title) for own, found in zip(passages, first, strict=True) if own != found]
     assert wrong == []
 
