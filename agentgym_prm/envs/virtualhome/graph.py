@@ -170,6 +170,7 @@ class Apartment:
         self._start_orders: dict[tuple[Relation, int], tuple[int, ...]] = {}
         self.parsed: dict[Any, Any] = {}
         self.rendered: dict[tuple[Any, ...], Any] = {}
+        self.worlds: dict[int, Any] = {}
 
     def __reduce__(self) -> tuple[type["Apartment"], tuple[dict[str, Any], str]]:
         return Apartment, (self.as_json(), self.where)
@@ -190,16 +191,6 @@ class Apartment:
     def grabbable(self) -> int:
         """Mask of what can be taken in the hand: water and children too, whatever their properties."""
         return self.having[Property.GRABBABLE] | self.of_class("water", "child")
-
-    @cached_property
-    def grabbable_numbers(self) -> frozenset[int]:
-        """The numbers of what can be taken in the hand."""
-        return frozenset(bits(self.grabbable))
-
-    @cached_property
-    def all_numbers(self) -> frozenset[int]:
-        """The numbers of all nodes."""
-        return frozenset(range(len(self.nodes)))
 
     @cached_property
     def knives(self) -> int:
