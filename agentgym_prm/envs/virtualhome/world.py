@@ -4,7 +4,7 @@ Edges are kept both ways, as changes against the apartment's start, so a step co
 a small one, and a copy costs what has changed. Numbers, not ids, name the nodes in here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,24 +113,26 @@ class Edges:
             mask |= start.bit[number] | start.sources[number]
         return mask
 
-    def ordered_targets(self, number: int, step: int, readings: int = 1) -> Iterator[int]:
+    def ordered_targets(self, number: int, step: int, readings: int = 1) -> Sequence[int]:
         """What the node stands in the relation to, in the original's order (``order.py``), if changes are logged."""
         mask = self.targets(number)
         if not mask & (mask - 1):
-            return bits(mask)
-        apartment, log = self._start.apartment, self._logs.get(number)
-        if log is None and mask == self._start.targets[number]:
-            return iter(apartment.start_order(self._start.relation, number))
-        start = self._start_ids(number)
-        ids = enumeration(log, start, self._cuts(number, start), step, readings)
-        return map(apartment.numbers.__getitem__, ids)
+            return [mask.bit_length() - 1] if mask else []
+        start, apartment, log = self._start, self._start.apartment, self._logs.get(number)
+        if log is None and mask == start.targets[number]:
+            return apartment.start_order(start.relation, number)
+        at_start = self._start_ids(number)
+        ids = enumeration(log, at_start, self._cuts(number, at_start), step, readings)
+        numbers = apartment.numbers
+        return [numbers[node_id] for node_id in ids]
 
     def first(self, number: int, among: int, step: int, readings: int = 1) -> int:
         """The first of a node's targets, in the original's order, that is in a mask of some of them."""
-        if not among & (among - 1):
-            return among.bit_length() - 1
-        bit = self._start.bit
-        return next(other for other in self.ordered_targets(number, step, readings) if among & bit[other])
+        if among & (among - 1):
+            for other in self.ordered_targets(number, step, readings):
+                if among & self._start.bit[other]:
+                    return other
+        return among.bit_length() - 1
 
     def add(self, number: int, other: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
