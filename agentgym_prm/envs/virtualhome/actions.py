@@ -66,7 +66,7 @@ def _me(world: World) -> str:
 
 
 def _not_close(world: World, number: int) -> Complaint:
-    if world.is_close(number):
+    if world.close.outgoing & world.apartment.bit[number] or world.is_close(number):
         return None
     return False, f"{_me(world)} is not close to {_label(world, number)}"
 
@@ -135,7 +135,7 @@ def _switch(world: World, number: int, off: State, on: State) -> Complaint:
 
 def _walk(world: World, number: int, _: int) -> Complaint:
     room = world.room(number)
-    if world.is_resting():
+    if world.is_resting:
         return False, f"{_me(world)} is sitting"
     left = world.room_of(world.character)
     if room is None:
@@ -153,7 +153,8 @@ def _go(world: World, number: int, room: int, left: int) -> None:
         world.put_inside(me, room)
     # Otherwise it stays where it is: out of the room and back in changes nothing.
     close.detach(me, step)
-    facing.detach(me, step)
+    if facing.outgoing or facing.incoming:
+        facing.detach(me, step)
     if room != number:
         close.meet(inside.targets(number) & kinds.no_rooms | kinds.body_parts | apartment.bit[number], step)
     if held:
@@ -178,7 +179,7 @@ def _leave(world: World, number: int) -> None:
 def _find(world: World, number: int, second: int) -> Complaint:
     if world.repaired and not world.is_close(number):
         worn_or_part = (world.on.incoming | world.kinds.body_parts) & world.apartment.bit[number]
-        if not worn_or_part and not world.is_resting() and _walk(world, number, second) is None:
+        if not worn_or_part and not world.is_resting and _walk(world, number, second) is None:
             return None
     if complaint := _not_close(world, number):
         return complaint
@@ -230,7 +231,7 @@ def _lie(world: World, number: int, _: int) -> Complaint:
 
 
 def _stand_up(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting():
+    if not world.is_resting:
         return False, f"{_me(world)} is not sitting"
     world.step += 1
     world.take_posture(None)
@@ -238,7 +239,7 @@ def _stand_up(world: World, _: int, __: int) -> Complaint:
 
 
 def _sleep(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting():
+    if not world.is_resting:
         return False, f"{_me(world)} is not lying or sitting"
     return _done(world)
 
@@ -488,7 +489,7 @@ def _watch(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_faced(world, number):
         return complaint
     faced = world.kinds.computers | world.facing.outgoing
-    if not faced & world.apartment.bit[number] and world.is_resting():
+    if not faced & world.apartment.bit[number] and world.is_resting:
         return False, f"{_me(world)} is not facing {_label(world, number)} while sitting"
     complaint = _shut_in(world, number)
     world.step += 1

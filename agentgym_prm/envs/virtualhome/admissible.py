@@ -94,7 +94,7 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
     yield Action.LOOKAT, faced, _NONE
     yield Action.POINTAT, faced, _NONE
     yield Action.WATCH, _watchable(world, faced), _NONE
-    if world.is_resting():
+    if world.is_resting:
         for action in (Action.STANDUP, Action.SLEEP, Action.WAKEUP):
             yield action, _NONE, _NONE
 
@@ -102,7 +102,7 @@ def _accepted(world: World) -> Iterator[tuple[Action, int, int]]:
 def _moves(world: World) -> Iterator[tuple[Action, int, int]]:
     kinds, reachable = world.kinds, world.reachable()
     walkable = world.walkable()
-    if world.is_resting() or not _has_room(world):
+    if world.is_resting or not _has_room(world):
         walkable = 0
     found = reachable
     if world.repaired:
@@ -180,7 +180,7 @@ def _edible(world: World, reachable: int) -> int:
 
 def _watchable(world: World, faced: int) -> int:
     watchable = 0
-    if world.is_resting():
+    if world.is_resting:
         faced &= world.kinds.computers | world.facing.outgoing
     here = _room(world, world.character)
     for number in bits(faced & world.kinds.lookable):

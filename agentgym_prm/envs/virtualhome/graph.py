@@ -83,16 +83,19 @@ class Property(IntEnum):
     CREAM = 22
 
 
-def bits(mask: int) -> Iterator[int]:
+def bits(mask: int) -> list[int]:
     """Positions of the set bits, ascending.
 
-    >>> list(bits(0b1101))
+    >>> bits(0b1101)
     [0, 2, 3]
     """
+    found = []
     while mask:
-        rest = mask & (mask - 1)
-        yield (mask ^ rest).bit_length() - 1
-        mask = rest
+        highest = mask.bit_length() - 1
+        mask ^= 1 << highest
+        found.append(highest)
+    found.reverse()
+    return found
 
 
 @dataclass(frozen=True)
@@ -389,7 +392,7 @@ def _refuse_cycle(inside: Sequence[int], labels: Sequence[str], where: str) -> N
         kept = [number for number in remaining if inside[number] & left]
         if len(kept) == len(remaining):
             number, path = kept[0], [kept[0]]
-            while (number := next(bits(inside[number] & left))) not in path:
+            while (number := bits(inside[number] & left)[0]) not in path:
                 path.append(number)
             loop = path[path.index(number) :]
             names = " inside ".join(labels[n] for n in [*loop, number])

@@ -40,6 +40,8 @@ class _Start:
     """Mask of the nodes that have edges."""
     logged: int
     """Mask of the nodes of which the order of targets is asked for."""
+    logs_character: bool
+    """Whether the character is one of these."""
 
 
 class Edges:
@@ -57,17 +59,20 @@ class Edges:
         incoming: Mask of what stands in the relation to the character.
     """
 
-    __slots__ = ("_cut", "_logs", "_sources", "_start", "_targets", "_uncut", "incoming", "outgoing")
+    __slots__ = ("_cut", "_linked", "_logs", "_sources", "_start", "_targets", "_uncut", "incoming", "outgoing")
 
     def __init__(self, apartment: Apartment, relation: Relation, character: int, logged: int = 0) -> None:
         """``logged`` is the mask of the nodes whose changes are logged."""
         targets, sources, me = apartment.targets[relation], apartment.sources[relation], apartment.bit[character]
         connected = sum(bit for bit, to, by in zip(apartment.bit, targets, sources, strict=True) if to | by)
-        self._start = _Start(apartment, relation, character, me, apartment.bit, targets, sources, connected, logged)
+        self._start = _Start(
+            apartment, relation, character, me, apartment.bit, targets, sources, connected, logged, bool(logged & me)
+        )
         self.outgoing, self.incoming = targets[character], sources[character]
         self._cut: dict[int, int] = {}
         # These are about the edges among the other nodes alone.
         self._uncut = apartment.everything & ~me
+        self._linked = connected
         self._targets: dict[int, int] = {}
         self._sources: dict[int, int] = {}
         self._logs: dict[int, Log] = {}
@@ -75,7 +80,7 @@ class Edges:
     def copy(self) -> "Edges":
         """An independent copy."""
         other = Edges.__new__(Edges)
-        other._start, other._uncut = self._start, self._uncut
+        other._start, other._uncut, other._linked = self._start, self._uncut, self._linked
         other.outgoing, other.incoming = self.outgoing, self.incoming
         other._cut, other._logs = self._cut.copy(), self._logs.copy()
         other._targets, other._sources = self._targets.copy(), self._sources.copy()
@@ -109,7 +114,7 @@ class Edges:
             mask |= start.me
         for number in self._targets:
             mask |= start.bit[number]
-        for number in self._cut:
+        for number in self._cut.keys() - {start.character}:
             mask |= start.bit[number] | start.sources[number]
         return mask
 
@@ -136,25 +141,33 @@ class Edges:
 
     def add(self, number: int, other: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
-        start, bit = self._start, self._start.bit[other]
-        if self.targets(number) & bit:
-            return
-        me = start.character
-        if number == me:
+        start = self._start
+        own, bit = start.bit[number], start.bit[other]
+        if number == start.character:
+            if self.outgoing & bit:
+                return
             self.outgoing |= bit
-        if other == me:
-            self.incoming |= start.bit[number]
-        elif number != me:
+            self.incoming |= bit & start.me
+        elif other == start.character:
+            if self.incoming & own:
+                return
+            self.incoming |= own
+        else:
+            if self.targets(number) & bit:
+                return
             self._targets[number] = self._targets.get(number, 0) | bit
-            self._sources[other] = self._sources.get(other, 0) | start.bit[number]
-        if start.logged & start.bit[number]:
+            self._sources[other] = self._sources.get(other, 0) | own
+            self._linked |= own | bit
+        if start.logged & own:
             self._note(number, other, step, True)
 
     def meet(self, others: int, step: int) -> None:
         """Add the edges between the character and a mask of others, both ways, at a step, where they are not there."""
         start = self._start
-        noted = others & ~self.incoming & start.logged
-        if start.logged & start.me:
+        noted = others & start.logged
+        if noted:
+            noted &= ~self.incoming
+        if start.logs_character:
             for other in bits(others & ~self.outgoing):
                 self._note(start.character, other, step, True)
         self.outgoing |= others
@@ -168,7 +181,7 @@ class Edges:
         start, others = self._start, others & self.outgoing
         self.outgoing ^= others
         self.incoming &= ~(others & start.me)
-        if start.logged & start.me:
+        if start.logs_character:
             for other in bits(others):
                 self._note(start.character, other, step, False)
 
@@ -190,7 +203,10 @@ class Edges:
         bit = start.bit[number]
         if bit & (self.incoming | self.outgoing):
             self._part(number, bit, step)
-        if start.connected & bit and number not in self._cut:
+        if not self._linked & bit:
+            return
+        self._linked ^= bit
+        if start.connected & self._uncut & bit:
             self._cut[number] = step
             self._uncut ^= bit
         targets = self._targets.pop(number, 0)
@@ -210,17 +226,16 @@ class Edges:
 
     def _detach_character(self, step: int) -> None:
         start, me = self._start, self._start.character
-        # What is left of the start is cut, not logged.
-        uncut = 0 if me in self._cut else self._uncut
-        noted = self.incoming & start.logged & ~(start.sources[me] & uncut)
-        if noted:
-            for other in bits(noted):
-                self._note(other, me, step, False)
-        if start.logged & start.me:
-            for other in bits(self.outgoing & ~(start.targets[me] & uncut)):
-                self._note(me, other, step, False)
-        if start.connected & start.me and me not in self._cut:
+        noted, own = self.incoming & start.logged, self.outgoing if start.logs_character else 0
+        if me not in self._cut:
+            # What is left of the start is cut, not logged.
+            noted &= ~(start.sources[me] & self._uncut)
+            own &= ~(start.targets[me] & self._uncut)
             self._cut[me] = step
+        for other in bits(noted):
+            self._note(other, me, step, False)
+        for other in bits(own):
+            self._note(me, other, step, False)
         self.outgoing = self.incoming = 0
 
     def _part(self, number: int, bit: int, step: int) -> None:
@@ -233,7 +248,7 @@ class Edges:
                 self._note(number, me, step, False)
         if self.outgoing & bit:
             self.outgoing ^= bit
-            if start.logged & start.me and not start.targets[me] & uncut:
+            if start.logs_character and not start.targets[me] & uncut:
                 self._note(me, number, step, False)
 
     def _note(self, number: int, other: int, step: int, added: bool) -> None:
@@ -274,18 +289,21 @@ class World:
         grabbed: For each node that was grabbed off something and not put back since: what it was taken from, and the
             relation in which it stood to that.
         step: Number of successful steps.
+        is_resting: Whether the character sits or lies, in the sense of ``was_in``.
     """
 
     __slots__ = (
-        "_walkable", "apartment", "character", "close", "facing", "grabbed", "in_state", "inside", "kinds", "left",
-        "me", "on", "repaired", "right", "step",
+        "_walkable", "apartment", "character", "close", "facing", "grabbed", "in_state", "inside", "is_resting",
+        "kinds", "left", "me", "on", "repaired", "right", "step",
     )  # fmt: skip
 
     def __init__(self, apartment: Apartment, character: int) -> None:
         self.apartment, self.character, self.me = apartment, character, apartment.bit[character]
         self.repaired, self.kinds = False, Kinds(apartment)
         self.on = Edges(apartment, ON, character, logged=apartment.grabbable)
-        self.inside = Edges(apartment, INSIDE, character, logged=apartment.everything)
+        # Only what can be carried comes to be inside something else; what it leaves behind is cut.
+        carried = apartment.grabbable | apartment.targets[HOLDS_RH][character] | apartment.targets[HOLDS_LH][character]
+        self.inside = Edges(apartment, INSIDE, character, logged=carried)
         self.close = Edges(apartment, CLOSE, character, logged=apartment.grabbable)
         self.facing = Edges(apartment, FACING, character)
         self.right = Edges(apartment, HOLDS_RH, character)
@@ -293,6 +311,7 @@ class World:
         self.in_state = list(apartment.in_state)
         self.grabbed: dict[int, tuple[int, Relation]] = {}
         self.step = 0
+        self.is_resting = self.was_in(SITTING) or self.was_in(LYING)
         self._walkable: tuple[int, int] | None = None
 
     @classmethod
@@ -313,7 +332,7 @@ class World:
         other.on, other.inside, other.close = self.on.copy(), self.inside.copy(), self.close.copy()
         other.facing, other.right, other.left = self.facing.copy(), self.right.copy(), self.left.copy()
         other.in_state, other.grabbed = self.in_state.copy(), self.grabbed.copy()
-        other.step, other._walkable = self.step, self._walkable
+        other.step, other.is_resting, other._walkable = self.step, self.is_resting, self._walkable
         return other
 
     def edges(self, relation: Relation) -> Edges:
@@ -368,6 +387,7 @@ class World:
             self.in_state[state] &= ~bit
         if posture is not None:
             self.in_state[posture] |= bit
+        self.is_resting = self.was_in(SITTING) or self.was_in(LYING)
 
     # --- questions ---
 
@@ -382,11 +402,6 @@ class World:
         """
         in_state = self.in_state if self.repaired else self.apartment.in_state
         return bool(in_state[posture] & self.me)
-
-    def is_resting(self) -> bool:
-        """Whether the character sits or lies, in the sense of ``was_in``."""
-        in_state = self.in_state if self.repaired else self.apartment.in_state
-        return bool((in_state[SITTING] | in_state[LYING]) & self.me)
 
     def held(self) -> int:
         """Mask of what the character holds."""
@@ -450,6 +465,8 @@ class World:
             return number
         mask = inside.targets(number)
         if among := mask & rooms:
+            if not among & (among - 1):
+                return among.bit_length() - 1
             return inside.first(number, among, self.step, readings=2)
         if mask & (mask - 1):
             return None
