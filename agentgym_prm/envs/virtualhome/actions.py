@@ -149,8 +149,7 @@ def _go(world: World, number: int, room: int, left: int) -> None:
     apartment, kinds, me, step = world.apartment, world.kinds, world.character, world.step
     close, inside, facing, held = world.close, world.inside, world.facing, world.held()
     if room != left or inside.incoming or inside.outgoing != apartment.bit[room]:
-        world.take_out(me)
-        world.put_inside(me, room)
+        world.move(me, room)
     # Otherwise it stays where it is: out of the room and back in changes nothing.
     close.detach(me, step)
     if facing.outgoing or facing.incoming:
@@ -158,9 +157,12 @@ def _go(world: World, number: int, room: int, left: int) -> None:
     if room != number:
         close.meet(inside.targets(number) & kinds.no_rooms | kinds.body_parts | apartment.bit[number], step)
     if held:
-        for thing in bits(held):
-            _leave(world, thing)
-        for thing in bits(held):
+        things = bits(held)
+        for thing in things:
+            close.detach(thing, step)
+            facing.detach(thing, step)
+            inside.detach(thing, step)
+        for thing in things:
             close.meet(apartment.bit[thing], step)
             world.put_inside(thing, left)
     near = world.on.targets(number)
@@ -168,12 +170,6 @@ def _go(world: World, number: int, room: int, left: int) -> None:
         near |= inside.sources(number)
     if near:
         close.meet(near, step)
-
-
-def _leave(world: World, number: int) -> None:
-    world.take_out(number)
-    world.close.detach(number, world.step)
-    world.facing.detach(number, world.step)
 
 
 def _find(world: World, number: int, second: int) -> Complaint:
@@ -261,12 +257,11 @@ def _grab(world: World, number: int, _: int) -> Complaint:
     world.step += 1
     step, close = world.step, world.close
     hand = world.left if world.right.outgoing else world.right
-    world.take_out(number)
+    world.move(number, room)
     for edges in (world.on, close, world.left, world.right):
         edges.detach(number, step)
     close.meet(bit, step)
     hand.add(world.character, number, step)
-    world.put_inside(number, room)
     if origin is not None:
         close.meet(world.apartment.bit[origin[0]], step)
         world.grabbed[number] = origin

@@ -34,6 +34,7 @@ class _Start:
     me: int
     """Mask of the character alone."""
     bit: tuple[int, ...]
+    id_of: tuple[int, ...]
     targets: tuple[int, ...]
     sources: tuple[int, ...]
     connected: int
@@ -66,8 +67,9 @@ class Edges:
         targets, sources, me = apartment.targets[relation], apartment.sources[relation], apartment.bit[character]
         connected = sum(bit for bit, to, by in zip(apartment.bit, targets, sources, strict=True) if to | by)
         self._start = _Start(
-            apartment, relation, character, me, apartment.bit, targets, sources, connected, logged, bool(logged & me)
-        )
+            apartment, relation, character, me, apartment.bit, apartment.id_of, targets, sources, connected, logged,
+            bool(logged & me),
+        )  # fmt: skip
         self.outgoing, self.incoming = targets[character], sources[character]
         self._cut: dict[int, int] = {}
         # These are about the edges among the other nodes alone.
@@ -82,8 +84,11 @@ class Edges:
         other = Edges.__new__(Edges)
         other._start, other._uncut, other._linked = self._start, self._uncut, self._linked
         other.outgoing, other.incoming = self.outgoing, self.incoming
-        other._cut, other._logs = self._cut.copy(), self._logs.copy()
-        other._targets, other._sources = self._targets.copy(), self._sources.copy()
+        # Most of these are empty, and a new dictionary costs less than the copy of an empty one.
+        other._cut = self._cut.copy() if self._cut else {}
+        other._logs = self._logs.copy() if self._logs else {}
+        other._targets = self._targets.copy() if self._targets else {}
+        other._sources = self._sources.copy() if self._sources else {}
         return other
 
     def targets(self, number: int) -> int:
@@ -133,28 +138,32 @@ class Edges:
 
     def first(self, number: int, among: int, step: int, readings: int = 1) -> int:
         """The first of a node's targets, in the original's order, that is in a mask of some of them."""
-        if among & (among - 1):
+        bit, last = self._start.bit, among.bit_length() - 1
+        if among != bit[last]:
             for other in self.ordered_targets(number, step, readings):
-                if among & self._start.bit[other]:
+                if among & bit[other]:
                     return other
-        return among.bit_length() - 1
+        return last
 
     def add(self, number: int, other: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
+        if not self.targets(number) & self._start.bit[other]:
+            self._insert(number, other, step)
+
+    def move(self, number: int, other: int, step: int) -> None:
+        """Take away all edges from and to a node, and add one to another node, at a step."""
+        self.detach(number, step)
+        self._insert(number, other, step)
+
+    def _insert(self, number: int, other: int, step: int) -> None:
         start = self._start
         own, bit = start.bit[number], start.bit[other]
         if number == start.character:
-            if self.outgoing & bit:
-                return
             self.outgoing |= bit
             self.incoming |= bit & start.me
         elif other == start.character:
-            if self.incoming & own:
-                return
             self.incoming |= own
         else:
-            if self.targets(number) & bit:
-                return
             self._targets[number] = self._targets.get(number, 0) | bit
             self._sources[other] = self._sources.get(other, 0) | own
             self._linked |= own | bit
@@ -163,34 +172,35 @@ class Edges:
 
     def meet(self, others: int, step: int) -> None:
         """Add the edges between the character and a mask of others, both ways, at a step, where they are not there."""
-        start = self._start
-        noted = others & start.logged
+        start, noted = self._start, others & self._start.logged
         if noted:
-            noted &= ~self.incoming
+            noted ^= noted & self.incoming
+            while noted:
+                other = noted.bit_length() - 1
+                noted ^= start.bit[other]
+                self._note(other, start.character, step, True)
         if start.logs_character:
             for other in bits(others & ~self.outgoing):
                 self._note(start.character, other, step, True)
         self.outgoing |= others
         self.incoming |= others
-        if noted:
-            for other in bits(noted):
-                self._note(other, start.character, step, True)
 
     def release(self, others: int, step: int) -> None:
         """Take away the edges from the character to a mask of others, at a step, where they are there."""
         start, others = self._start, others & self.outgoing
-        self.outgoing ^= others
-        self.incoming &= ~(others & start.me)
-        if start.logs_character:
-            for other in bits(others):
-                self._note(start.character, other, step, False)
+        if others:
+            self.outgoing ^= others
+            self.incoming ^= others & self.incoming & start.me
+            if start.logs_character:
+                for other in bits(others):
+                    self._note(start.character, other, step, False)
 
     def lose(self, number: int, step: int) -> None:
         """Take away the edge from a node to the character, at a step, if it is there."""
         start, bit = self._start, self._start.bit[number]
         if self.incoming & bit:
             self.incoming ^= bit
-            self.outgoing &= ~(bit & start.me)
+            self.outgoing ^= bit & self.outgoing & start.me
             if start.logged & bit:
                 self._note(number, start.character, step, False)
 
@@ -209,19 +219,21 @@ class Edges:
         if start.connected & self._uncut & bit:
             self._cut[number] = step
             self._uncut ^= bit
-        targets = self._targets.pop(number, 0)
-        if targets:
+        if targets := self._targets.pop(number, 0):
             masks, notes = self._sources, start.logged & bit
-            for other in bits(targets):
+            while targets:
+                other = targets.bit_length() - 1
+                targets ^= start.bit[other]
                 masks[other] ^= bit
                 if notes:
                     self._note(number, other, step, False)
-        sources = self._sources.pop(number, 0)
-        if sources:
-            masks, logged = self._targets, start.logged
-            for other in bits(sources):
+        if sources := self._sources.pop(number, 0):
+            masks = self._targets
+            while sources:
+                other = sources.bit_length() - 1
+                sources ^= start.bit[other]
                 masks[other] ^= bit
-                if logged & start.bit[other]:
+                if start.logged & start.bit[other]:
                     self._note(other, number, step, False)
 
     def _detach_character(self, step: int) -> None:
@@ -232,10 +244,13 @@ class Edges:
             noted &= ~(start.sources[me] & self._uncut)
             own &= ~(start.targets[me] & self._uncut)
             self._cut[me] = step
-        for other in bits(noted):
+        while noted:
+            other = noted.bit_length() - 1
+            noted ^= start.bit[other]
             self._note(other, me, step, False)
-        for other in bits(own):
-            self._note(me, other, step, False)
+        if own:
+            for other in bits(own):
+                self._note(me, other, step, False)
         self.outgoing = self.incoming = 0
 
     def _part(self, number: int, bit: int, step: int) -> None:
@@ -252,15 +267,14 @@ class Edges:
                 self._note(me, number, step, False)
 
     def _note(self, number: int, other: int, step: int, added: bool) -> None:
-        logs, target = self._logs, self._start.apartment.id_of[other]
-        log = logs.get(number)
+        log, target = self._logs.get(number), self._start.id_of[other]
         if log is None:
-            logs[number] = (None, 1, step, target, added)
+            self._logs[number] = (None, 1, step, target, added)
             return
         if log[1] >= LONGEST_LOG:
             start = self._start_ids(number)
             log = shortened(log, start, self._cuts(number, start), step)
-        logs[number] = (log, log[1] + 1, step, target, added)
+        self._logs[number] = (log, log[1] + 1, step, target, added)
 
     def _start_ids(self, number: int) -> tuple[int, ...]:
         return self._start.apartment.start_targets(self._start.relation, number)
@@ -355,9 +369,9 @@ class World:
         self.inside.add(number, place, self.step)
         self._walkable = None
 
-    def take_out(self, number: int) -> None:
-        """Let a node be inside nothing, and nothing inside it."""
-        self.inside.detach(number, self.step)
+    def move(self, number: int, place: int) -> None:
+        """Let a node be inside another and nowhere else, and nothing inside it."""
+        self.inside.move(number, place, self.step)
         self._walkable = None
 
     def release(self, number: int) -> None:
@@ -373,20 +387,20 @@ class World:
 
     def switch(self, number: int, off: State, on: State) -> None:
         """Take a node out of one state and into another."""
-        bit = self.apartment.bit[number]
-        self.in_state[off] &= ~bit
-        self.in_state[on] |= bit
+        bit, in_state = self.apartment.bit[number], self.in_state
+        in_state[off] ^= in_state[off] & bit
+        in_state[on] |= bit
 
     def take_posture(self, posture: State | None) -> None:
         """Let the character sit, lie or (``None``) stand; its other states become those of the start (see below)."""
-        bit = self.me
-        before = self.in_state if self.repaired else self.apartment.in_state
-        for state in _STATES:
-            self.in_state[state] = self.in_state[state] & ~bit | before[state] & bit
+        me, in_state, before = self.me, self.in_state, self.in_state if self.repaired else self.apartment.in_state
+        for state, (now, then) in enumerate(zip(in_state, before, strict=True)):
+            in_state[state] = now ^ (now ^ then) & me
         for state in _POSTURES:
-            self.in_state[state] &= ~bit
+            if in_state[state] & me:
+                in_state[state] ^= me
         if posture is not None:
-            self.in_state[posture] |= bit
+            in_state[posture] |= me
         self.is_resting = self.was_in(SITTING) or self.was_in(LYING)
 
     # --- questions ---
@@ -465,8 +479,9 @@ class World:
             return number
         mask = inside.targets(number)
         if among := mask & rooms:
-            if not among & (among - 1):
-                return among.bit_length() - 1
+            last = among.bit_length() - 1
+            if among == bit[last]:
+                return last
             return inside.first(number, among, self.step, readings=2)
         if mask & (mask - 1):
             return None
