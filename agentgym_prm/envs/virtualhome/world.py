@@ -173,15 +173,15 @@ class Edges:
     def meet(self, others: int, step: int) -> None:
         """Add the edges between the character and a mask of others, both ways, at a step, where they are not there."""
         start, noted = self._start, others & self._start.logged
+        if start.logs_character:
+            for other in bits(others & ~self.outgoing):
+                self._note(start.character, other, step, True)
         if noted:
             noted ^= noted & self.incoming
             while noted:
                 other = noted.bit_length() - 1
                 noted ^= start.bit[other]
                 self._note(other, start.character, step, True)
-        if start.logs_character:
-            for other in bits(others & ~self.outgoing):
-                self._note(start.character, other, step, True)
         self.outgoing |= others
         self.incoming |= others
 
