@@ -72,13 +72,13 @@ def _not_close(world: World, number: int) -> Complaint:
 
 
 def _shut_in(world: World, number: int) -> Complaint:
-    if not world.is_shut_in(number):
+    if not world.inside.targets(number) & world.in_state[CLOSED] & world.kinds.no_rooms:
         return None
     return False, f"{_label(world, number)} is inside other closed thing"
 
 
 def _no_free_hand(world: World) -> Complaint:
-    if not (world.right.outgoing and world.left.outgoing):
+    if world.has_free_hand():
         return None
     return False, f"{_me(world)} does not have a free hand"
 
@@ -256,12 +256,11 @@ def _grab(world: World, number: int, _: int) -> Complaint:
     origin = _origin(world, number)
     world.step += 1
     step, close = world.step, world.close
-    hand = world.left if world.right.outgoing else world.right
     world.move(number, room)
-    for edges in (world.on, close, world.left, world.right):
-        edges.detach(number, step)
+    world.on.detach(number, step)
+    close.detach(number, step)
     close.meet(bit, step)
-    hand.add(world.character, number, step)
+    world.take(number)
     if origin is not None:
         close.meet(world.apartment.bit[origin[0]], step)
         world.grabbed[number] = origin

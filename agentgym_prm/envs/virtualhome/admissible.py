@@ -146,7 +146,7 @@ def _within_reach(world: World) -> Iterator[tuple[Action, int, int]]:
     for action in (Action.WASH, Action.RINSE, Action.SCRUB):
         yield action, reachable, _NONE
     yield Action.EAT, _edible(world, reachable), _NONE
-    if world.free_hand() is None:
+    if not world.has_free_hand():
         return
     yield Action.OPEN, reachable & kinds.openable & state[CLOSED] & ~state[IS_ON], _NONE
     yield Action.PUSH, accessible, _NONE

@@ -231,11 +231,10 @@ class Apartment:
         return self._start_targets.get((relation, number), ())
 
     def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
-        """The same as numbers, in the order in which the original enumerates them until they change."""
+        """The same in the order in which the original enumerates them until they change."""
         order = self._start_orders.get((relation, number))
         if order is None:
-            ids = set(iter(self.start_targets(relation, number)))
-            order = self._start_orders[relation, number] = tuple(self.numbers[node_id] for node_id in ids)
+            order = self._start_orders[relation, number] = tuple(set(iter(self.start_targets(relation, number))))
         return order
 
     def as_json(self) -> dict[str, Any]:

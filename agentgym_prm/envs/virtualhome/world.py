@@ -128,22 +128,25 @@ class Edges:
         mask = self.targets(number)
         if not mask & (mask - 1):
             return [mask.bit_length() - 1] if mask else []
-        start, apartment, log = self._start, self._start.apartment, self._logs.get(number)
-        if log is None and mask == start.targets[number]:
-            return apartment.start_order(start.relation, number)
-        at_start = self._start_ids(number)
-        ids = enumeration(log, at_start, self._cuts(number, at_start), step, readings)
-        numbers = apartment.numbers
-        return [numbers[node_id] for node_id in ids]
+        numbers = self._start.apartment.numbers
+        return [numbers[node_id] for node_id in self._ordered_ids(number, mask, step, readings)]
 
     def first(self, number: int, among: int, step: int, readings: int = 1) -> int:
         """The first of a node's targets, in the original's order, that is in a mask of some of them."""
         bit, last = self._start.bit, among.bit_length() - 1
         if among != bit[last]:
-            for other in self.ordered_targets(number, step, readings):
-                if among & bit[other]:
-                    return other
+            numbers = self._start.apartment.numbers
+            for node_id in self._ordered_ids(number, self.targets(number), step, readings):
+                if among & bit[numbers[node_id]]:
+                    return numbers[node_id]
         return last
+
+    def _ordered_ids(self, number: int, mask: int, step: int, readings: int) -> Sequence[int]:
+        start, log = self._start, self._logs.get(number)
+        if log is None and mask == start.targets[number]:
+            return start.apartment.start_order(start.relation, number)
+        at_start = self._start_ids(number)
+        return enumeration(log, at_start, self._cuts(number, at_start), step, readings)
 
     def add(self, number: int, other: int, step: int) -> None:
         """Add an edge, at a step, if it is not there."""
@@ -374,6 +377,15 @@ class World:
         self.inside.move(number, place, self.step)
         self._walkable = None
 
+    def take(self, number: int) -> None:
+        """Take a node into a free hand, the right one before the left, out of whatever hands hold it."""
+        right, left, bit = self.right, self.left, self.apartment.bit[number]
+        hand = left if right.outgoing else right
+        right.detach(number, self.step)
+        left.detach(number, self.step)
+        hand.outgoing |= bit
+        hand.incoming |= bit & self.me
+
     def release(self, number: int) -> None:
         """Take a node out of the character's hands."""
         bit = self.apartment.bit[number]
@@ -421,11 +433,9 @@ class World:
         """Mask of what the character holds."""
         return self.right.outgoing | self.left.outgoing
 
-    def free_hand(self) -> Edges | None:
-        """The edges of the hand that would grab next: right before left."""
-        if not self.right.outgoing:
-            return self.right
-        return None if self.left.outgoing else self.left
+    def has_free_hand(self) -> bool:
+        """Whether one hand holds nothing."""
+        return not (self.right.outgoing and self.left.outgoing)
 
     def is_close(self, number: int) -> bool:
         """Whether the node is close to the character, or to something close to it, or lies on such a thing."""
@@ -453,10 +463,6 @@ class World:
         for number in bits(mine):
             mask |= facing.targets(number)
         return mask
-
-    def is_shut_in(self, number: int) -> bool:
-        """Whether the node is directly inside something closed that is no room."""
-        return bool(self.inside.targets(number) & self.in_state[CLOSED] & self.kinds.no_rooms)
 
     def shut_in(self) -> int:
         """Mask of the nodes for which ``is_shut_in`` holds."""
