@@ -132,7 +132,7 @@ class Node:
 
 
 class Apartment:
-    """A graph, checked and indexed. Immutable but for what it remembers about script lines; share it freely.
+    """A graph, checked and indexed. Immutable but for what it remembers for those who play in it; share it freely.
 
     Attributes:
         nodes: The nodes in the file's order; their positions are the nodes' numbers.
@@ -231,7 +231,7 @@ class Apartment:
         return self._start_targets.get((relation, number), ())
 
     def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
-        """The same in the order in which the original enumerates them until they change."""
+        """The same in the order in which the original enumerates these until they change."""
         order = self._start_orders.get((relation, number))
         if order is None:
             order = self._start_orders[relation, number] = tuple(set(iter(self.start_targets(relation, number))))

@@ -21,6 +21,7 @@ class Kinds:
     """The nodes of an apartment by what they are good for, each attribute a mask unless it says otherwise.
 
     Attributes:
+        no_rooms: All but the rooms.
         grabbable: Can be taken in the hand: water and children too, whatever their properties.
         openable: ``OPEN`` and ``CLOSE`` accept it; ``can_open``: has the property, so what is in it comes near, too.
         movable, squeezable, typeable, cuttable: The action of that name accepts it.

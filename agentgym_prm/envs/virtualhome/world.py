@@ -1,7 +1,8 @@
 """What holds in an apartment now: edges and states as masks of bits, with the questions that the actions ask.
 
-Edges are kept both ways, as changes against the apartment's start, so a step costs the same in a large apartment as in
-a small one, and a copy costs what has changed. Numbers, not ids, name the nodes in here.
+Edges are kept both ways, as changes against the apartment's start. So a step costs what it changes, however many nodes
+there are, but for masks being longer (a quarter more time with 1,000 nodes than with ten), and a copy costs what has
+changed. Numbers, not ids, name the nodes in here.
 """
 
 from collections.abc import Sequence
@@ -465,7 +466,7 @@ class World:
         return mask
 
     def shut_in(self) -> int:
-        """Mask of the nodes for which ``is_shut_in`` holds."""
+        """Mask of the nodes directly inside something closed that is no room."""
         mask = 0
         for number in bits(self.in_state[CLOSED] & self.kinds.no_rooms):
             mask |= self.inside.sources(number)
