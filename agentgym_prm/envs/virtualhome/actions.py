@@ -21,7 +21,8 @@ Three things look like mistakes, and stand in the way of the benchmark's own pro
 engine is asked to be ``repaired``:
 
 * Posture is read from the start (``World.is_resting``): after ``SIT`` the character can walk, and cannot stand up;
-  ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one.
+  ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one, and
+  who stands up is on the seat or bed no longer, so that it is free again.
 * ``FIND`` of something far raises ``TypeError``; here the character is just not close to it. Repaired: it walks there.
 * ``PUTOFF`` raises ``TypeError``; here it is refused. Repaired: it takes off what is worn.
 """
@@ -231,6 +232,8 @@ def _stand_up(world: World, _: int, __: int) -> Complaint:
         return False, f"{_me(world)} is not sitting"
     world.step += 1
     world.take_posture(None)
+    if world.repaired:
+        world.on.release(world.kinds.sittable | world.kinds.lieable, world.step)
     return None
 
 

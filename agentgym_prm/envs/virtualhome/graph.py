@@ -328,7 +328,7 @@ def _read_nodes(graph: Mapping[str, Any], where: str) -> Iterator[Node]:
     for position, entry in enumerate(_list_of(graph, "nodes", where)):
         what = f"{where}: node {position}"
         if not isinstance(entry, Mapping):
-            raise GameFormatError(f"{what} must be an object, got {entry!r}")
+            raise GameFormatError(f"{what} must be an object, got {entry!r:.80}")
         node_id, class_name = entry.get("id"), entry.get("class_name")
         if type(node_id) is not int:
             raise GameFormatError(f"{what} needs a whole number as id, got {node_id!r}")
@@ -350,7 +350,7 @@ def _read_edge_list(graph: Mapping[str, Any], where: str) -> Iterator[Edge]:
     relations: dict[Any, Relation] = dict(Relation.__members__)
     for position, entry in enumerate(_list_of(graph, "edges", where)):
         if not isinstance(entry, dict):
-            raise GameFormatError(f"{where}: edge {position} must be an object, got {entry!r}")
+            raise GameFormatError(f"{where}: edge {position} must be an object, got {entry!r:.80}")
         start, name, stop = entry.get("from_id"), entry.get("relation_type"), entry.get("to_id")
         if type(start) is not int or type(stop) is not int:
             raise GameFormatError(
