@@ -7,8 +7,10 @@ are parsed beforehand, the engine reads texts. "Read" is the original with its g
 ``execute`` and the text environments around it do, and without the time that the reading takes: it makes the next step
 slower. Lines: some of the benchmark's programs, each in the graph of its task; random scripts in the five example
 apartments, and in generated ones of 10 to 1,000 nodes (in rooms of 25, things on and in furniture and close to each
-other), for how a step's cost grows. Also: admissible lines after every step, a copy of the engine after 20 lines,
-reading a graph. Without the original, only the native engine is measured.
+other). In these the lines differ, and with them the work: in ten nodes there is no second room to carry things to. So
+how a step's cost grows is measured with the same lines in the same ten nodes, beside which there are more and more
+rooms. Also: admissible lines after every step, a copy of the engine after 20 lines, reading a graph. Without the
+original, only the native engine is measured.
 """
 
 import argparse
@@ -80,6 +82,26 @@ def generated_graph(size: int) -> dict[str, Any]:
                     edge(thing, "CLOSE", other)
                     edge(other, "CLOSE", thing)
     return {"nodes": nodes, "edges": edges}
+
+
+def grown(size: int) -> dict[str, Any]:
+    """The apartment of ten nodes with further rooms, which nobody enters; these come first, so all masks are long."""
+    inner, outer = generated_graph(10), generated_graph(size + ROOM_SIZE)
+    kept = [node for node in outer["nodes"] if node["id"] > ROOM_SIZE][: size - 10]
+    ids = {node["id"] for node in kept}
+    edges = [edge for edge in outer["edges"] if edge["from_id"] in ids and edge["to_id"] in ids]
+    return {"nodes": [*kept, *inner["nodes"]], "edges": edges + inner["edges"]}
+
+
+def growth(steps: int) -> dict[int, float]:
+    """Microseconds of a step by number of nodes, the same lines in all of them; the medians of interleaved rounds."""
+    lines = scripts(Apartment(generated_graph(10)), steps)
+    apartments = {size: Apartment(grown(size)) for size in SIZES}
+    played = {size: [(apartment, {}, script) for script in lines] for size, apartment in apartments.items()}
+    for scripted in played.values():
+        native_rate(scripted)
+    rounds = [{size: 1e6 / native_rate(scripted) for size, scripted in played.items()} for _ in range(9)]
+    return {size: statistics.median(spent[size] for spent in rounds) for size in SIZES}
 
 
 def scripts(apartment: Apartment, count: int) -> list[list[str]]:
@@ -209,6 +231,8 @@ def main() -> None:
             f"{lists:>9,.0f}{in_view:>9,.0f}{listed:>7,.0f}{copies(apartment, lines):>10.2f}{reading:>9.1f}",
             flush=True,
         )
+    told = ", ".join(f"{spent:.2f} with {size:,} nodes" for size, spent in growth(options.steps // 5).items())
+    print(f"microseconds of a step, the same lines: {told}")
 
 
 if __name__ == "__main__":

@@ -21,72 +21,41 @@ Three things look like mistakes, and stand in the way of the benchmark's own pro
 engine is asked to be ``repaired``:
 
 * Posture is read from the start (``World.is_resting``): after ``SIT`` the character can walk, and cannot stand up;
-  ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one.
+  ``SLEEP`` and ``WAKEUP`` work only for one that sits or lies at the start. Repaired: posture is the present one, and
+  who stands up is on the seat or bed no longer, so that it is free again.
 * ``FIND`` of something far raises ``TypeError``; here the character is just not close to it. Repaired: it walks there.
 * ``PUTOFF`` raises ``TypeError``; here it is refused. Repaired: it takes off what is worn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from agentgym_prm.envs.virtualhome.graph import Property, Relation, State, bits
+from agentgym_prm.envs.virtualhome.graph import Relation, State, bits
 from agentgym_prm.envs.virtualhome.script import Action
-from agentgym_prm.envs.virtualhome.world import CLOSE, INSIDE, ON, UndefinedStepError, World
-
-# Looking a member up in its class costs more than most checks.
-_SITTABLE: Final = Property.SITTABLE
-_LIEABLE: Final = Property.LIEABLE
-_DRINKABLE: Final = Property.DRINKABLE
-_EATABLE: Final = Property.EATABLE
-_RECIPIENT: Final = Property.RECIPIENT
-_CUTTABLE: Final = Property.CUTTABLE
-_POURABLE: Final = Property.POURABLE
-_CAN_OPEN: Final = Property.CAN_OPEN
-_HAS_SWITCH: Final = Property.HAS_SWITCH
-_READABLE: Final = Property.READABLE
-_LOOKABLE: Final = Property.LOOKABLE
-_CLOTHES: Final = Property.CLOTHES
-_PERSON: Final = Property.PERSON
-_BODY_PART: Final = Property.BODY_PART
-_HAS_PLUG: Final = Property.HAS_PLUG
-_MOVABLE: Final = Property.MOVABLE
-_CLOSED: Final = State.CLOSED
-_OPEN: Final = State.OPEN
-_IS_ON: Final = State.ON
-_OFF: Final = State.OFF
-_SITTING: Final = State.SITTING
-_DIRTY: Final = State.DIRTY
-_CLEAN: Final = State.CLEAN
-_LYING: Final = State.LYING
-_PLUGGED_IN: Final = State.PLUGGED_IN
-_PLUGGED_OUT: Final = State.PLUGGED_OUT
+from agentgym_prm.envs.virtualhome.world import (
+    CLEAN,
+    CLOSE,
+    CLOSED,
+    DIRTY,
+    INSIDE,
+    IS_OFF,
+    IS_ON,
+    LYING,
+    ON,
+    OPEN,
+    PLUGGED_IN,
+    PLUGGED_OUT,
+    SITTING,
+    UndefinedStepError,
+    World,
+)
 
 Complaint = tuple[bool, str] | None
 """Whether the step succeeds all the same, and what is said; ``None`` for a success without a word."""
 Execute = Callable[[World, int, int], Complaint]
 
-OPENABLE_CLASSES: Final = ("desk", "window")
-MOVABLE_CLASSES: Final = ("chair", "curtain", "button")
-RECIPIENT_CLASSES: Final = ("hands_both", "sponge", "face")
-SQUEEZABLE_CLASSES: Final = (
-    "cleaning_solution", "tooth_paste", "shampoo", "food_peanut_butter", "dish_soap", "soap", "towel", "rag", "paper",
-    "sponge", "food_lemon", "check",
-)  # fmt: skip
-SEATS: Final = {
-    "couch": 4, "bed": 4, "chair": 1, "loveseat": 2, "sofa": 4, "toilet": 1, "pianobench": 2, "bench": 2,
-}  # fmt: skip
-BERTHS: Final = {"couch": 2, "bathtub": 2, "bed": 3, "loveseat": 2, "sofa": 2, "bench": 1}
-
 
 # --- what several actions ask ---
-
-
-def _is(world: World, number: int, quality: Property) -> bool:
-    return bool(world.apartment.having[quality] >> number & 1)
-
-
-def _class_name(world: World, number: int) -> str:
-    return world.apartment.nodes[number].class_name
 
 
 def _label(world: World, number: int) -> str:
@@ -98,39 +67,45 @@ def _me(world: World) -> str:
 
 
 def _not_close(world: World, number: int) -> Complaint:
-    if world.is_close(number):
+    if world.close.outgoing & world.apartment.bit[number] or world.is_close(number):
         return None
     return False, f"{_me(world)} is not close to {_label(world, number)}"
 
 
 def _shut_in(world: World, number: int) -> Complaint:
-    if not world.is_shut_in(number):
+    if not world.inside.targets(number) & world.in_state[CLOSED] & world.kinds.no_rooms:
         return None
     return False, f"{_label(world, number)} is inside other closed thing"
 
 
 def _no_free_hand(world: World) -> Complaint:
-    if world.free_hand() is not None:
+    if world.has_free_hand():
         return None
     return False, f"{_me(world)} does not have a free hand"
 
 
 def _not_held(world: World, number: int) -> Complaint:
-    if world.held() >> number & 1:
+    if world.held() & world.apartment.bit[number]:
         return None
     return False, f"{_me(world)} is not holding {_label(world, number)}"
 
 
 def _not_in(world: World, number: int, state: State) -> Complaint:
-    if world.has(state, number):
+    if world.in_state[state] & world.apartment.bit[number]:
         return None
     return False, f"{_label(world, number)} is not {state.name.lower()}"
 
 
-def _lacks(world: World, number: int, quality: Property, what: str) -> Complaint:
-    if _is(world, number, quality):
+def _not_of(world: World, number: int, kind: int, what: str) -> Complaint:
+    if kind & world.apartment.bit[number]:
         return None
     return False, f"{_label(world, number)} {what}"
+
+
+def _was_in(world: World, posture: State) -> Complaint:
+    if not world.was_in(posture):
+        return None
+    return False, f"{_me(world)} is {posture.name.lower()}"
 
 
 def _not_faced(world: World, number: int) -> Complaint:
@@ -139,8 +114,8 @@ def _not_faced(world: World, number: int) -> Complaint:
     return False, f"{_me(world)} does not face {_label(world, number)}"
 
 
-def _crowded(world: World, number: int, places: dict[str, int]) -> Complaint:
-    if world.on.sources(number).bit_count() < places.get(_class_name(world, number), 1):
+def _crowded(world: World, number: int, places: Mapping[int, int]) -> Complaint:
+    if world.on.sources(number).bit_count() < places[number]:
         return None
     return False, f"Too many things on {_label(world, number)}"
 
@@ -150,112 +125,120 @@ def _done(world: World) -> Complaint:
     return None
 
 
+def _switch(world: World, number: int, off: State, on: State) -> Complaint:
+    world.step += 1
+    world.switch(number, off, on)
+    return None
+
+
 # --- moving about ---
 
 
 def _walk(world: World, number: int, _: int) -> Complaint:
     room = world.room(number)
-    if world.is_resting():
+    if world.is_resting:
         return False, f"{_me(world)} is sitting"
     left = world.room_of(world.character)
     if room is None:
         return False, ""
-    _done(world)
+    world.step += 1
     _go(world, number, room, left)
     return None
 
 
 def _go(world: World, number: int, room: int, left: int) -> None:
-    apartment, me, held = world.apartment, world.character, world.held()
-    if room == left and world.inside.targets(me) == 1 << room and not world.inside.sources(me):
-        world.close.detach(me, world.step)  # it stays where it is: out of the room and back in changes nothing
-        world.facing.detach(me, world.step)
-    else:
-        _leave(world, me)
-        world.put_inside(me, room)
+    apartment, kinds, me, step = world.apartment, world.kinds, world.character, world.step
+    close, inside, facing, held = world.close, world.inside, world.facing, world.held()
+    if room != left or inside.incoming or inside.outgoing != apartment.bit[room]:
+        world.move(me, room)
+    # Otherwise it stays where it is: out of the room and back in changes nothing.
+    close.detach(me, step)
+    if facing.outgoing or facing.incoming:
+        facing.detach(me, step)
     if room != number:
-        near = world.inside.targets(number) & ~apartment.rooms | apartment.having[_BODY_PART] | 1 << number
-        world.close.join(me, near, world.step)
+        close.meet(inside.targets(number) & kinds.no_rooms | kinds.body_parts | apartment.bit[number], step)
     if held:
-        for thing in bits(held):
-            _leave(world, thing)
-        for thing in bits(held):
-            world.come_close(me, thing)
+        things = bits(held)
+        for thing in things:
+            close.detach(thing, step)
+            facing.detach(thing, step)
+            inside.detach(thing, step)
+        for thing in things:
+            close.meet(apartment.bit[thing], step)
             world.put_inside(thing, left)
     near = world.on.targets(number)
-    if _is(world, number, _CAN_OPEN):
-        near |= world.inside.sources(number)
+    if kinds.can_open & apartment.bit[number]:
+        near |= inside.sources(number)
     if near:
-        world.close.join(me, near, world.step)
-
-
-def _leave(world: World, number: int) -> None:
-    world.take_out(number)
-    world.close.detach(number, world.step)
-    world.facing.detach(number, world.step)
+        close.meet(near, step)
 
 
 def _find(world: World, number: int, second: int) -> Complaint:
     if world.repaired and not world.is_close(number):
-        is_worn = world.on.targets(number) >> world.character & 1
-        stays = is_worn or _is(world, number, _BODY_PART) or world.is_resting()
-        if not stays and _walk(world, number, second) is None:
+        worn_or_part = (world.on.incoming | world.kinds.body_parts) & world.apartment.bit[number]
+        if not worn_or_part and not world.is_resting and _walk(world, number, second) is None:
             return None
     if complaint := _not_close(world, number):
         return complaint
-    _done(world)
+    world.step += 1
     world.face_nothing()
     world.come_close(world.character, number)
     return None
 
 
 def _turn_to(world: World, number: int, _: int) -> Complaint:
-    _done(world)
+    world.step += 1
     world.face_nothing()
     world.facing.add(world.character, number, world.step)
     return None
 
 
 def _sit(world: World, number: int, _: int) -> Complaint:
-    if complaint := _not_close(world, number):
-        return complaint
-    if world.was_in(_SITTING):
-        return False, f"{_me(world)} is sitting"
-    complaint = _lacks(world, number, _SITTABLE, "is not sittable") or _crowded(world, number, SEATS)
+    kinds = world.kinds
+    complaint = (
+        _not_close(world, number)
+        or _was_in(world, SITTING)
+        or _not_of(world, number, kinds.sittable, "is not sittable")
+        or _crowded(world, number, kinds.seats)
+    )
     if complaint:
         return complaint
-    _done(world)
+    world.step += 1
     world.on.add(world.character, number, world.step)
     for faced in bits(world.facing.targets(number)):
         world.facing.add(world.character, faced, world.step)
-    world.take_posture(_SITTING)
+    world.take_posture(SITTING)
     return None
 
 
 def _lie(world: World, number: int, _: int) -> Complaint:
-    if complaint := _not_close(world, number):
-        return complaint
-    if world.was_in(_LYING):
-        return False, f"{_me(world)} is lying"
-    complaint = _lacks(world, number, _LIEABLE, "is not lieable") or _crowded(world, number, BERTHS)
+    kinds = world.kinds
+    complaint = (
+        _not_close(world, number)
+        or _was_in(world, LYING)
+        or _not_of(world, number, kinds.lieable, "is not lieable")
+        or _crowded(world, number, kinds.berths)
+    )
     if complaint:
         return complaint
-    _done(world)
+    world.step += 1
     world.on.add(world.character, number, world.step)
-    world.take_posture(_LYING)
+    world.take_posture(LYING)
     return None
 
 
 def _stand_up(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting():
+    if not world.is_resting:
         return False, f"{_me(world)} is not sitting"
-    _done(world)
+    world.step += 1
     world.take_posture(None)
+    if world.repaired:
+        world.on.release(world.kinds.sittable | world.kinds.lieable, world.step)
     return None
 
 
 def _sleep(world: World, _: int, __: int) -> Complaint:
-    if not world.is_resting():
+    if not world.is_resting:
         return False, f"{_me(world)} is not lying or sitting"
     return _done(world)
 
@@ -264,38 +247,39 @@ def _sleep(world: World, _: int, __: int) -> Complaint:
 
 
 def _grab(world: World, number: int, _: int) -> Complaint:
-    if not world.apartment.grabbable >> number & 1:
+    bit = world.apartment.bit[number]
+    if not world.kinds.grabbable & bit:
         return False, f"{_label(world, number)} is not grabbable"
     if number in world.grabbed:
         return False, f"{_label(world, number)} already grabbed"
     complaint = _not_close(world, number) or _shut_in(world, number) or _no_free_hand(world)
     if complaint:
         return complaint
-    hand = world.free_hand()
-    assert hand is not None
     room = world.room_of(world.character)
     origin = _origin(world, number)
-    _done(world)
-    world.take_out(number)
-    for edges in (world.on, world.close, world.left, world.right):
-        edges.detach(number, world.step)
-    world.come_close(world.character, number)
-    hand.add(world.character, number, world.step)
-    world.put_inside(number, room)
+    world.step += 1
+    step, close = world.step, world.close
+    world.move(number, room)
+    world.on.detach(number, step)
+    close.detach(number, step)
+    close.meet(bit, step)
+    world.take(number)
     if origin is not None:
-        world.come_close(world.character, origin[0])
+        close.meet(world.apartment.bit[origin[0]], step)
         world.grabbed[number] = origin
     return None
 
 
 def _origin(world: World, number: int) -> tuple[int, Relation] | None:
     """The first node, other than a room, that a thing is on, inside or close to."""
-    rooms = world.apartment.rooms
-    # INSIDE was read before, to see whether the thing is shut in.
-    for edges, relation, readings in ((world.on, ON, 1), (world.inside, INSIDE, 2), (world.close, CLOSE, 1)):
-        if edges.targets(number) & ~rooms:
-            ordered = edges.ordered_targets(number, world.step, readings)
-            return next(other for other in ordered if not rooms >> other & 1), relation
+    no_rooms, step = world.kinds.no_rooms, world.step
+    if among := world.on.targets(number) & no_rooms:
+        return world.on.first(number, among, step), ON
+    if among := world.inside.targets(number) & no_rooms:
+        # INSIDE was read before, to see whether the thing is shut in.
+        return world.inside.first(number, among, step, readings=2), INSIDE
+    if among := world.close.targets(number) & no_rooms:
+        return world.close.first(number, among, step), CLOSE
     return None
 
 
@@ -303,7 +287,7 @@ def _drop(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_held(world, number):
         return complaint
     room = world.room_of(world.character)
-    _done(world)
+    world.step += 1
     world.release(number)
     world.put_inside(number, room)
     world.grabbed.pop(number, None)
@@ -314,15 +298,15 @@ def _unputtable(world: World, number: int, place: int, relation: Relation) -> Co
     complaint = _not_held(world, number) or _not_close(world, place)
     if complaint:
         return complaint
-    if relation is INSIDE and _is(world, place, _CAN_OPEN) and not world.has(_OPEN, place):
+    if relation is INSIDE and world.kinds.can_open & ~world.in_state[OPEN] & world.apartment.bit[place]:
         return False, f"{_label(world, place)} is not open or is not openable"
     return None
 
 
 def _put(world: World, number: int, place: int, relation: Relation) -> Complaint:
-    _done(world)
+    world.step += 1
     world.release(number)
-    world.come_close(world.character, place)
+    world.close.meet(world.apartment.bit[place], world.step)
     world.come_close(number, place)
     if relation is ON:
         world.on.add(number, place, world.step)
@@ -354,25 +338,26 @@ def _put_object_back(world: World, number: int, _: int) -> Complaint:
 
 
 def _pour(world: World, number: int, place: int) -> Complaint:
-    if not (_is(world, number, _POURABLE) or _is(world, number, _DRINKABLE)):
-        return False, f"{_label(world, number)} is not pourable or drinkable"
-    if not _is(world, place, _RECIPIENT) and _class_name(world, place) not in RECIPIENT_CLASSES:
-        return False, f"{_label(world, place)} is not recipient"
-    complaint = _not_held(world, number) or _not_close(world, place)
+    complaint = (
+        _not_of(world, number, world.kinds.pourable, "is not pourable or drinkable")
+        or _not_of(world, place, world.kinds.recipients, "is not recipient")
+        or _not_held(world, number)
+        or _not_close(world, place)
+    )
     if complaint:
         return complaint
-    _done(world)
+    world.step += 1
     world.put_inside(number, place)
-    if _class_name(world, number) == "water":
+    if world.apartment.nodes[number].class_name == "water":
         world.release(number)
     return None
 
 
 def _put_on(world: World, number: int, _: int) -> Complaint:
-    complaint = _not_held(world, number) or _lacks(world, number, _CLOTHES, "is not clothes")
+    complaint = _not_held(world, number) or _not_of(world, number, world.kinds.clothes, "is not clothes")
     if complaint:
         return complaint
-    _done(world)
+    world.step += 1
     world.on.add(number, world.character, world.step)
     world.release(number)
     return None
@@ -381,85 +366,79 @@ def _put_on(world: World, number: int, _: int) -> Complaint:
 def _put_off(world: World, number: int, _: int) -> Complaint:
     if not world.repaired:
         raise UndefinedStepError(f"{_label(world, number)} cannot be put off")
-    if not world.on.targets(number) >> world.character & 1:
+    if not world.on.incoming & world.apartment.bit[number]:
         return False, f"{_label(world, number)} is not on {_me(world)}"
-    if complaint := _lacks(world, number, _CLOTHES, "is not clothes"):
+    if complaint := _not_of(world, number, world.kinds.clothes, "is not clothes"):
         return complaint
-    _done(world)
-    world.on.remove(number, world.character, world.step)
+    world.step += 1
+    world.on.lose(number, world.step)
     return None
 
 
 # --- appliances, doors, plugs ---
 
 
-def _open_or_close(world: World, number: int, opens: bool) -> Complaint:
-    if not _is(world, number, _CAN_OPEN) and _class_name(world, number) not in OPENABLE_CLASSES:
-        return False, f"{_label(world, number)} can not be opened"
-    now, then = (_CLOSED, _OPEN) if opens else (_OPEN, _CLOSED)
-    complaint = _not_close(world, number) or (_no_free_hand(world) if opens else None) or _not_in(world, number, now)
-    if complaint:
-        return complaint
-    if opens and world.has(_IS_ON, number):
-        return False, f"{_label(world, number)} is still on"
-    _done(world)
-    world.switch(number, now, then)
-    return None
-
-
 def _open(world: World, number: int, _: int) -> Complaint:
-    return _open_or_close(world, number, True)
-
-
-def _close(world: World, number: int, _: int) -> Complaint:
-    return _open_or_close(world, number, False)
-
-
-def _switch(world: World, number: int, now: State, then: State) -> Complaint:
     complaint = (
-        _lacks(world, number, _HAS_SWITCH, "does not have a switch")
+        _not_of(world, number, world.kinds.openable, "can not be opened")
         or _not_close(world, number)
-        or _not_in(world, number, now)
+        or _no_free_hand(world)
+        or _not_in(world, number, CLOSED)
     )
     if complaint:
         return complaint
-    if then is _IS_ON and world.has(_PLUGGED_OUT, number):
-        return False, f"{_label(world, number)} is unplugged"
-    _done(world)
-    world.switch(number, now, then)
-    return None
+    if world.has(IS_ON, number):
+        return False, f"{_label(world, number)} is still on"
+    return _switch(world, number, CLOSED, OPEN)
+
+
+def _close(world: World, number: int, _: int) -> Complaint:
+    complaint = (
+        _not_of(world, number, world.kinds.openable, "can not be opened")
+        or _not_close(world, number)
+        or _not_in(world, number, OPEN)
+    )
+    return complaint or _switch(world, number, OPEN, CLOSED)
 
 
 def _switch_on(world: World, number: int, _: int) -> Complaint:
-    return _switch(world, number, _OFF, _IS_ON)
+    if complaint := _unswitchable(world, number, IS_OFF):
+        return complaint
+    if world.has(PLUGGED_OUT, number):
+        return False, f"{_label(world, number)} is unplugged"
+    return _switch(world, number, IS_OFF, IS_ON)
 
 
 def _switch_off(world: World, number: int, _: int) -> Complaint:
-    return _switch(world, number, _IS_ON, _OFF)
+    return _unswitchable(world, number, IS_ON) or _switch(world, number, IS_ON, IS_OFF)
 
 
-def _plug(world: World, number: int, now: State, then: State) -> Complaint:
-    complaint = (
-        _lacks(world, number, _HAS_PLUG, "does not have a plug")
+def _unswitchable(world: World, number: int, now: State) -> Complaint:
+    return (
+        _not_of(world, number, world.kinds.switched, "does not have a switch")
+        or _not_close(world, number)
+        or _not_in(world, number, now)
+    )
+
+
+def _plug_in(world: World, number: int, _: int) -> Complaint:
+    return _unpluggable(world, number, PLUGGED_OUT) or _switch(world, number, PLUGGED_OUT, PLUGGED_IN)
+
+
+def _plug_out(world: World, number: int, _: int) -> Complaint:
+    if complaint := _unpluggable(world, number, PLUGGED_IN):
+        return complaint
+    _switch(world, number, PLUGGED_IN, PLUGGED_OUT)
+    return (True, f"{_label(world, number)} is still on") if world.has(IS_ON, number) else None
+
+
+def _unpluggable(world: World, number: int, now: State) -> Complaint:
+    return (
+        _not_of(world, number, world.kinds.plugged, "does not have a plug")
         or _not_close(world, number)
         or _no_free_hand(world)
         or _not_in(world, number, now)
     )
-    if complaint:
-        return complaint
-    _done(world)
-    world.switch(number, now, then)
-    if then is _PLUGGED_OUT and world.has(_IS_ON, number):
-        return True, f"{_label(world, number)} is still on"
-    return None
-
-
-def _plug_in(world: World, number: int, _: int) -> Complaint:
-    return _plug(world, number, _PLUGGED_OUT, _PLUGGED_IN)
-
-
-def _plug_out(world: World, number: int, _: int) -> Complaint:
-    return _plug(world, number, _PLUGGED_IN, _PLUGGED_OUT)
 
 
 # --- cleaning ---
@@ -470,30 +449,25 @@ def _wipe(world: World, number: int, _: int) -> Complaint:
         return complaint
     if not world.held():
         return False, f"{_me(world)} does not hold anything in hands"
-    _done(world)
-    world.switch(number, _DIRTY, _CLEAN)
-    return None
+    return _switch(world, number, DIRTY, CLEAN)
 
 
 def _wash(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    _done(world)
-    world.switch(number, _DIRTY, _CLEAN)
-    return None
+    return _switch(world, number, DIRTY, CLEAN)
 
 
 # --- what changes nothing ---
 
 
 def _greet(world: World, number: int, _: int) -> Complaint:
-    return _lacks(world, number, _PERSON, "is not person") or _done(world)
+    return _not_of(world, number, world.kinds.people, "is not person") or _done(world)
 
 
 def _drink(world: World, number: int, _: int) -> Complaint:
-    if not (_is(world, number, _DRINKABLE) or _is(world, number, _RECIPIENT)):
-        return False, f"{_label(world, number)} is not drinkable or not recipient"
-    return _not_held(world, number) or _done(world)
+    complaint = _not_of(world, number, world.kinds.drinkable, "is not drinkable or not recipient")
+    return complaint or _not_held(world, number) or _done(world)
 
 
 def _look_at(world: World, number: int, _: int) -> Complaint:
@@ -503,7 +477,7 @@ def _look_at(world: World, number: int, _: int) -> Complaint:
 def _watch(world: World, number: int, _: int) -> Complaint:
     # Both rooms are looked up first, and asked for their ids only after the property.
     here, there = world.room(world.character), world.room(number)
-    if complaint := _lacks(world, number, _LOOKABLE, "not lookable"):
+    if complaint := _not_of(world, number, world.kinds.lookable, "not lookable"):
         return complaint
     if there is None or here is None:
         raise UndefinedStepError(f"{_label(world, number if there is None else world.character)} is in no room")
@@ -511,16 +485,17 @@ def _watch(world: World, number: int, _: int) -> Complaint:
         return False, f"char room {_label(world, here)} is not node room {_label(world, there)}"
     if complaint := _not_faced(world, number):
         return complaint
-    rests = _class_name(world, number) != "computer" and world.is_resting()
-    if rests and not world.facing.targets(world.character) >> number & 1:
+    faced = world.kinds.computers | world.facing.outgoing
+    if not faced & world.apartment.bit[number] and world.is_resting:
         return False, f"{_me(world)} is not facing {_label(world, number)} while sitting"
     complaint = _shut_in(world, number)
-    _done(world)
+    world.step += 1
     return (True, complaint[1]) if complaint else None
 
 
 def _read(world: World, number: int, _: int) -> Complaint:
-    return _lacks(world, number, _READABLE, "is not readable") or _not_held(world, number) or _done(world)
+    complaint = _not_of(world, number, world.kinds.readable, "is not readable")
+    return complaint or _not_held(world, number) or _done(world)
 
 
 def _touch(world: World, number: int, _: int) -> Complaint:
@@ -528,11 +503,8 @@ def _touch(world: World, number: int, _: int) -> Complaint:
 
 
 def _type(world: World, number: int, _: int) -> Complaint:
-    if complaint := _not_close(world, number):
-        return complaint
-    if _class_name(world, number) == "keyboard":
-        return _done(world)
-    return _lacks(world, number, _HAS_SWITCH, "does not have switch") or _done(world)
+    complaint = _not_close(world, number)
+    return complaint or _not_of(world, number, world.kinds.typeable, "does not have switch") or _done(world)
 
 
 def _push(world: World, number: int, _: int) -> Complaint:
@@ -540,30 +512,24 @@ def _push(world: World, number: int, _: int) -> Complaint:
 
 
 def _move(world: World, number: int, second: int) -> Complaint:
-    if not _is(world, number, _MOVABLE) and _class_name(world, number) not in MOVABLE_CLASSES:
-        return False, f"{_label(world, number)} is not movable"
-    return _push(world, number, second)
+    return _not_of(world, number, world.kinds.movable, "is not movable") or _push(world, number, second)
 
 
 def _squeeze(world: World, number: int, _: int) -> Complaint:
     complaint = _no_free_hand(world) or _not_close(world, number)
-    if complaint:
-        return complaint
-    if _class_name(world, number) in SQUEEZABLE_CLASSES:
-        return _done(world)
-    return _lacks(world, number, _CLOTHES, "is not clothes") or _done(world)
+    return complaint or _not_of(world, number, world.kinds.squeezable, "is not clothes") or _done(world)
 
 
 def _cut(world: World, number: int, _: int) -> Complaint:
     complaint = (
         _no_free_hand(world)
         or _not_close(world, number)
-        or _lacks(world, number, _EATABLE, "is not eatable")
-        or _lacks(world, number, _CUTTABLE, "is not cuttable")
+        or _not_of(world, number, world.kinds.eatable, "is not eatable")
+        or _not_of(world, number, world.kinds.cuttable, "is not cuttable")
     )
     if complaint:
         return complaint
-    if not world.held() & world.apartment.knives:
+    if not world.held() & world.kinds.knives:
         return False, f"{_me(world)} is not holding a knife"
     return _done(world)
 
@@ -571,12 +537,13 @@ def _cut(world: World, number: int, _: int) -> Complaint:
 def _eat(world: World, number: int, _: int) -> Complaint:
     if complaint := _not_close(world, number):
         return complaint
-    if _is(world, number, _EATABLE):
+    eatable = world.kinds.eatable
+    if eatable & world.apartment.bit[number]:
         return _done(world)
     on_it = world.on.sources(number)
     if not on_it:
         return False, f"{_label(world, number)} is not eatable"
-    if not on_it & world.apartment.having[_EATABLE]:
+    if not on_it & eatable:
         return False, f"none of object on {_label(world, number)} is eatable"
     return _done(world)
 

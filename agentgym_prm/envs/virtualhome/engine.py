@@ -73,7 +73,7 @@ class Engine:
         if not 0 <= character_index < len(apartment.characters):
             count = len(apartment.characters)
             raise ValueError(f"character_index must be in [0, {count}) in {apartment.where}, got {character_index}")
-        self.world = World(apartment, apartment.characters[character_index], self._repaired)
+        self.world = World.at_start(apartment, apartment.characters[character_index], self._repaired)
 
     def clone(self) -> "Engine":
         """An independent copy that goes on from the present state; costs what has changed since ``reset``."""
@@ -165,17 +165,17 @@ class Engine:
     def held(self) -> tuple[int, ...]:
         """What the character holds: right hand, then left."""
         world = self.world
-        return self._ids(world.right.targets(world.character)) + self._ids(world.left.targets(world.character))
+        return self._ids(world.right.outgoing) + self._ids(world.left.outgoing)
 
     @property
     def worn(self) -> tuple[int, ...]:
         """What the character wears."""
-        return self._ids(self.world.on.sources(self.world.character))
+        return self._ids(self.world.on.incoming)
 
     @property
     def near(self) -> tuple[int, ...]:
         """What the character has a ``CLOSE`` edge to."""
-        return self._ids(self.world.close.targets(self.world.character))
+        return self._ids(self.world.close.outgoing)
 
     @property
     def reachable(self) -> tuple[int, ...]:

@@ -83,16 +83,19 @@ class Property(IntEnum):
     CREAM = 22
 
 
-def bits(mask: int) -> Iterator[int]:
+def bits(mask: int) -> list[int]:
     """Positions of the set bits, ascending.
 
-    >>> list(bits(0b1101))
+    >>> bits(0b1101)
     [0, 2, 3]
     """
+    found = []
     while mask:
-        rest = mask & (mask - 1)
-        yield (mask ^ rest).bit_length() - 1
-        mask = rest
+        highest = mask.bit_length() - 1
+        mask ^= 1 << highest
+        found.append(highest)
+    found.reverse()
+    return found
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Node:
 
 
 class Apartment:
-    """A graph, checked and indexed. Immutable but for what it remembers about script lines; share it freely.
+    """A graph, checked and indexed. Immutable but for what it remembers for those who play in it; share it freely.
 
     Attributes:
         nodes: The nodes in the file's order; their positions are the nodes' numbers.
@@ -170,6 +173,7 @@ class Apartment:
         self._start_orders: dict[tuple[Relation, int], tuple[int, ...]] = {}
         self.parsed: dict[Any, Any] = {}
         self.rendered: dict[tuple[Any, ...], Any] = {}
+        self.worlds: dict[int, Any] = {}
 
     def __reduce__(self) -> tuple[type["Apartment"], tuple[dict[str, Any], str]]:
         return Apartment, (self.as_json(), self.where)
@@ -190,16 +194,6 @@ class Apartment:
     def grabbable(self) -> int:
         """Mask of what can be taken in the hand: water and children too, whatever their properties."""
         return self.having[Property.GRABBABLE] | self.of_class("water", "child")
-
-    @cached_property
-    def grabbable_numbers(self) -> frozenset[int]:
-        """The numbers of what can be taken in the hand."""
-        return frozenset(bits(self.grabbable))
-
-    @cached_property
-    def all_numbers(self) -> frozenset[int]:
-        """The numbers of all nodes."""
-        return frozenset(range(len(self.nodes)))
 
     @cached_property
     def knives(self) -> int:
@@ -237,11 +231,10 @@ class Apartment:
         return self._start_targets.get((relation, number), ())
 
     def start_order(self, relation: Relation, number: int) -> tuple[int, ...]:
-        """The same as numbers, in the order in which the original enumerates them until they change."""
+        """The same in the order in which the original enumerates these until they change."""
         order = self._start_orders.get((relation, number))
         if order is None:
-            ids = set(iter(self.start_targets(relation, number)))
-            order = self._start_orders[relation, number] = tuple(self.numbers[node_id] for node_id in ids)
+            order = self._start_orders[relation, number] = tuple(set(iter(self.start_targets(relation, number))))
         return order
 
     def as_json(self) -> dict[str, Any]:
@@ -335,7 +328,7 @@ def _read_nodes(graph: Mapping[str, Any], where: str) -> Iterator[Node]:
     for position, entry in enumerate(_list_of(graph, "nodes", where)):
         what = f"{where}: node {position}"
         if not isinstance(entry, Mapping):
-            raise GameFormatError(f"{what} must be an object, got {entry!r}")
+            raise GameFormatError(f"{what} must be an object, got {entry!r:.80}")
         node_id, class_name = entry.get("id"), entry.get("class_name")
         if type(node_id) is not int:
             raise GameFormatError(f"{what} needs a whole number as id, got {node_id!r}")
@@ -357,7 +350,7 @@ def _read_edge_list(graph: Mapping[str, Any], where: str) -> Iterator[Edge]:
     relations: dict[Any, Relation] = dict(Relation.__members__)
     for position, entry in enumerate(_list_of(graph, "edges", where)):
         if not isinstance(entry, dict):
-            raise GameFormatError(f"{where}: edge {position} must be an object, got {entry!r}")
+            raise GameFormatError(f"{where}: edge {position} must be an object, got {entry!r:.80}")
         start, name, stop = entry.get("from_id"), entry.get("relation_type"), entry.get("to_id")
         if type(start) is not int or type(stop) is not int:
             raise GameFormatError(
@@ -398,7 +391,7 @@ def _refuse_cycle(inside: Sequence[int], labels: Sequence[str], where: str) -> N
         kept = [number for number in remaining if inside[number] & left]
         if len(kept) == len(remaining):
             number, path = kept[0], [kept[0]]
-            while (number := next(bits(inside[number] & left))) not in path:
+            while (number := bits(inside[number] & left)[0]) not in path:
                 path.append(number)
             loop = path[path.index(number) :]
             names = " inside ".join(labels[n] for n in [*loop, number])

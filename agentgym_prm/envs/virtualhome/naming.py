@@ -235,6 +235,6 @@ class Naming:
         for preferred in surroundings:
             if mask & preferred:
                 if not mask & preferred & (mask & preferred) - 1:
-                    return next(bits(mask & preferred))
+                    return bits(mask & preferred)[0]
                 return next(number for number in numbers if preferred >> number & 1)
         return numbers[0]

@@ -15,7 +15,6 @@ scripts a thing was grabbed off another of several that it was close to (counted
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -69,32 +68,41 @@ def enumeration(log: Log, start: Sequence[int], cuts: Cuts, step: int, readings:
 
 def _replay(log: Log, start: Sequence[int], cuts: Cuts, step: int) -> tuple[set[int] | None, set[int]]:
     """The set of added edges after a step (``None`` while there never was one), and the removed edges of the start."""
-    logged: list[tuple[int, int, bool]] = []
+    changes: list[tuple[int, int, bool]] = []
     while log is not None and not isinstance(log, Checkpoint):
-        logged.append(log[2:])
+        changes.append(log[2:])
         log = log[0]
+    now, order, removed = (log.step, log.order, set(log.removed)) if log is not None else (0, None, set())
+    changes.reverse()
+    if cuts:
+        # A cut comes before what was added in the same step: what was there could not be added.
+        changes = [(at, target, False) for at, target in cuts if now < at <= step] + changes
+        changes.sort(key=itemgetter(0))
     targets: set[int] | None = None
-    since, order, removed = (log.step, log.order, set(log.removed)) if log is not None else (0, None, set())
-    # A cut comes before what was added in the same step: what was there could not be added.
-    changes = [(at, target, False) for at, target in cuts if since < at <= step] + logged[::-1]
-    changes.sort(key=itemgetter(0))
-    for at, together in groupby(changes, key=itemgetter(0)):
-        targets = None if order is None else set(_carried(order, start, removed, at - since - 1))
-        for _, target, added in together:
-            if target in start:
-                (removed.discard if added else removed.add)(target)
-            elif added:
-                targets = set() if targets is None else targets
-                targets.add(target)
-            elif targets is not None:
-                targets.discard(target)
-        if targets is not None:
-            _read(targets, start, removed)
-            order = tuple(targets)
-        since = at
-    if order is not None and since < step:
-        targets = set(_carried(order, start, removed, step - since - 1))
+    for at, target, added in changes:
+        if at != now:
+            if targets is not None:
+                _read(targets, start, removed)
+                order = tuple(targets)
+            targets = None if order is None else set(_carried(order, start, removed, at - now - 1))
+            now = at
+        if target in start:
+            (removed.discard if added else removed.add)(target)
+        elif added:
+            targets = set() if targets is None else targets
+            targets.add(target)
+        elif targets is not None:
+            targets.discard(target)
+    if targets is not None:
         _read(targets, start, removed)
+        order = tuple(targets)
+    if order is not None and now < step:
+        targets = set(order)
+        _read(targets, start, removed)
+        # Most orders stay as they are from here on; only the others are followed step by step.
+        if now < step - 1 and tuple(targets) != order:
+            targets = set(_carried(order, start, removed, step - now - 1))
+            _read(targets, start, removed)
     return targets, removed
 
 

@@ -17,6 +17,7 @@ from tests.envs.virtualhome.flat import (
     CHAIR,
     COAT,
     DESK,
+    DOG,
     FACE,
     FRIDGE,
     GHOST,
@@ -432,6 +433,18 @@ def test_repaired_the_character_sits_until_it_stands_up():
     assert not engine.execute(line("WALK", TABLE)).success
     assert line("WALK", TABLE) not in engine.admissible_lines()
     assert play(f"standup, walk {TABLE}", engine).states(ME) == ()
+
+
+def test_repaired_who_has_stood_up_is_on_nothing_and_can_sit_down_again():
+    engine = play(f"walk {BED}, lie {BED}, standup", repaired())
+    assert BED not in engine.targets(ME, Relation.ON)
+    # A chair has one place, which the character would still take; the dog is sent off it.
+    home = graph()
+    home["edges"] = [edge for edge in home["edges"] if (edge["from_id"], edge["relation_type"]) != (DOG, "ON")]
+    engine = Engine(repaired=True)
+    engine.reset(Apartment(home, "flat"))
+    play(f"walk {CHAIR}, sit {CHAIR}, standup", engine)
+    assert engine.execute(line("SIT", CHAIR)).success
 
 
 def test_repaired_finding_walks_to_what_is_far():

@@ -10,6 +10,7 @@ from agentgym_prm.envs.virtualhome.engine import Engine
 from agentgym_prm.envs.virtualhome.graph import Apartment, Relation, State
 from agentgym_prm.envs.virtualhome.order import LONGEST_LOG, enumeration, shortened
 from agentgym_prm.envs.virtualhome.script import Action, ScriptLine, ScriptObject, parse_line
+from agentgym_prm.envs.virtualhome.world import Edges
 from agentgym_prm.errors import ScriptError
 from tests.envs.virtualhome.flat import (
     APPLE,
@@ -263,6 +264,59 @@ def test_a_hundred_thousand_texts_are_executed_or_refused():
         success, message = engine.execute(text)
         assert success or message
     assert set(engine.to_graph()) == {"nodes", "edges"}
+
+
+# --- edges ---
+
+
+def of_pairs(pairs, number, position):
+    """Mask of the other ends of the edges at which a node stands first (position 0) or second (1)."""
+    return sum(1 << pair[1 - position] for pair in pairs if pair[position] == number)
+
+
+def test_edges_are_those_of_a_plain_set_of_pairs():
+    """Random changes of each kind among six nodes, one of them the character, whose edges are kept in another way."""
+    rng, count = random.Random(3), 6
+    for _ in range(300):
+        start = {(rng.randrange(count), rng.randrange(count)) for _ in range(rng.randrange(12))}
+        nodes = [{"id": n, "class_name": "character", "category": None} for n in range(5)]
+        nodes.append({"id": 5, "class_name": "kitchen", "category": "Rooms"})
+        nodes = [node | {"properties": ["GRABBABLE"] * rng.randrange(2), "states": []} for node in nodes]
+        given = [{"from_id": a, "relation_type": "CLOSE", "to_id": b} for a, b in start]
+        given += [{"from_id": n, "relation_type": "INSIDE", "to_id": 5} for n in range(5)]
+        apartment, me = Apartment({"nodes": nodes, "edges": given}), rng.randrange(count)
+        edges, pairs = Edges(apartment, Relation.CLOSE, me, logged=apartment.grabbable), set(start)
+        for step in range(1, 20):
+            a, b, mask = rng.randrange(count), rng.randrange(count), rng.randrange(1 << count)
+            among = {n for n in range(count) if mask >> n & 1}
+            match rng.randrange(6):
+                case 0:
+                    edges.add(a, b, step)
+                    pairs.add((a, b))
+                case 1:
+                    edges.move(a, b, step)
+                    pairs = {pair for pair in pairs if a not in pair} | {(a, b)}
+                case 2:
+                    edges.meet(mask, step)
+                    pairs |= {(me, n) for n in among} | {(n, me) for n in among}
+                case 3:
+                    edges.release(mask, step)
+                    pairs -= {(me, n) for n in among}
+                case 4:
+                    edges.lose(a, step)
+                    pairs.discard((a, me))
+                case 5:
+                    edges.detach(a, step)
+                    pairs = {pair for pair in pairs if a not in pair}
+            edges = edges.copy() if rng.random() < 0.2 else edges
+            assert [edges.targets(n) for n in range(count)] == [of_pairs(pairs, n, 0) for n in range(count)]
+            assert [edges.sources(n) for n in range(count)] == [of_pairs(pairs, n, 1) for n in range(count)]
+            assert (edges.outgoing, edges.incoming) == (of_pairs(pairs, me, 0), of_pairs(pairs, me, 1))
+            for n in range(count):
+                assert sorted(edges.ordered_targets(n, step)) == sorted(b for a, b in pairs if a == n) or (
+                    not apartment.grabbable >> n & 1  # of these nothing is logged
+                )
+                assert edges.changed() >> n & 1 or of_pairs(pairs, n, 0) == of_pairs(start, n, 0)
 
 
 # --- the order of enumeration ---
