@@ -43,7 +43,7 @@ class AnthropicVendor(Vendor):
         return parameters
 
     def left_out(self, request: ChatRequest) -> list[str]:
-        return [] if request.temperature is None else ["temperature"]
+        return [] if request.temperature in (None, 1.0) else ["temperature"]
 
     def _connect(self, http: Any) -> Any:
         with needs_extra("api"):

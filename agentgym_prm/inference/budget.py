@@ -72,8 +72,7 @@ class Budget:
         allowed = ", ".join(f"{limit:,} {name}" for name, limit in limits.items() if limit is not None)
         if self.cost is not None and (spent.cost is None or most.cost is None):
             return f"the budget is {allowed}, but the model's price is not known: give a price table"
-        cost = "unknown cost" if spent.cost is None else f"{spent.cost:.4f} USD"
         return (
-            f"the budget of {allowed} is spent: {spent.requests:,} requests, {spent.tokens:,} tokens, {cost} so far, "
-            f"and the next request may take {most.tokens:,} tokens. What is finished is kept: raise it and resume"
+            f"the budget of {allowed} does not allow another request, which may take {most.tokens:,} tokens; spent so "
+            f"far: {spent}. What is finished is kept: raise the budget and resume"
         )

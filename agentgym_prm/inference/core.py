@@ -70,6 +70,10 @@ class Usage:
     retries: int = 0
     cost: float | None = 0.0
 
+    def __str__(self) -> str:
+        cost = "cost unknown" if self.cost is None else f"{self.cost:.4f} USD"
+        return f"{self.requests:,} requests ({self.retries:,} retries), {self.tokens:,} tokens, {cost}"
+
     @property
     def tokens(self) -> int:
         """Prompt and completion."""

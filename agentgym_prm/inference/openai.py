@@ -59,7 +59,7 @@ class OpenAIVendor(Vendor):
         return parameters
 
     def left_out(self, request: ChatRequest) -> list[str]:
-        return ["temperature"] if self.reasons and request.temperature is not None else []
+        return ["temperature"] if self.reasons and request.temperature not in (None, 1.0) else []
 
     def _connect(self, http: Any) -> Any:
         with needs_extra("api"):

@@ -104,7 +104,7 @@ class APIChatModel:
             missing = [sample for sample, known in enumerate(completions[index]) if known is None]
             for start in range(0, len(missing), self.vendor.samples):
                 samples = missing[start : start + self.vendor.samples]
-                future = self._executor().submit(self._samples, request, samples, keys[index], stopped)
+                future = self._executor().submit(self._asked, request, samples, keys[index], stopped)
                 asked.append((index, samples, future))
         self._gather([future for _, _, future in asked], stopped)
         for index, samples, future in asked:
@@ -139,6 +139,16 @@ class APIChatModel:
             "draw": request.draw,
         }
         return [CompletionCache.key({**identity, "sample": sample}) for sample in range(request.n)]
+
+    def _asked(
+        self, request: ChatRequest, samples: Sequence[int], keys: Sequence[str], stopped: threading.Event
+    ) -> list[Completion]:
+        """As ``_samples``; a failure stops the others of the call, from within, before its thread takes the next."""
+        try:
+            return self._samples(request, samples, keys, stopped)
+        except BaseException:
+            stopped.set()
+            raise
 
     def _samples(
         self, request: ChatRequest, samples: Sequence[int], keys: Sequence[str], stopped: threading.Event

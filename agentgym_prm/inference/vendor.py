@@ -5,7 +5,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -75,7 +75,7 @@ class Vendor(ABC):
 
     @abstractmethod
     def left_out(self, request: ChatRequest) -> list[str]:
-        """Names of what ``request`` asks for and the model does not take."""
+        """Names of what ``request`` asks for and the model does not take; a temperature of 1 is what it has anyway."""
 
     @abstractmethod
     def _connect(self, http: Any) -> Any:
@@ -101,6 +101,9 @@ class Vendor(ABC):
             PermanentFailure: It would not.
         """
         client = self._connected()
+        # Half a character, which models do write, has no UTF-8 form.
+        whole = [(role, content.encode(errors="replace").decode()) for role, content in request.messages]
+        request = replace(request, messages=tuple(whole))
         try:
             reply = self._ask(client, request, first, count)
         except ValueError:
