@@ -24,7 +24,7 @@ from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.envs import ALFWORLD, WEBSHOP
 from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
-from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
+from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, playing_envs, start_run
 from agentgym_prm.families import PRIVILEGED, TEXT_EXPERTS, Family, family_of, parse_arguments
 from agentgym_prm.inference import Budget, CompletionCache, Prices, connect
 from agentgym_prm.inference.vendors import VENDORS, is_model_name, vendor_of
@@ -416,9 +416,9 @@ def rollout(
     name = player.name
     seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
     folder = _run_dir(run_dir, f"rollout-{name}", resume)
-    envs = games.make(min(num_envs, len(seeds)), name)
     if noise:
         player = NoisyAgent(player, noise, seed)
+    envs = playing_envs(player, lambda slots: games.make(slots, name), min(num_envs, len(seeds)))
     try:
         settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(name)}
         settings |= _model_settings(agent, model, games, service)
@@ -428,7 +428,8 @@ def rollout(
         for trajectory in stream(player, envs, seeds, path=path, resume=resume, progress=True):
             count, steps, won = count + 1, steps + len(trajectory.steps), won + trajectory.won
     finally:
-        envs.close()
+        for each in envs:
+            each.close()
     print(f"{count} new episodes, {steps} steps, {won} won -> {path}")
     if service.budget.spent.requests:
         print(f"spent: {service.budget.spent}")

@@ -11,9 +11,10 @@ import math
 import platform
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -352,10 +353,10 @@ def evaluate(
         if not seeds:
             raise ValueError("seeds must name at least one episode")
         num_envs = min(num_envs, len(seeds))
-    envs = make_envs(env_id, num_envs, **env_kwargs)
+    envs = playing_envs(agent, partial(make_envs, env_id, **env_kwargs), num_envs)
     try:
         if seeds is None:
-            seeds = list(range(envs.unwrapped.envs[0].unwrapped.num_tasks))  # type: ignore[attr-defined]
+            seeds = list(range(envs[0].unwrapped.envs[0].unwrapped.num_tasks))  # type: ignore[attr-defined]
         if run_dir is None:
             return summarise(agent.name, stream(agent, envs, seeds, progress=progress))
         folder = Path(run_dir)
@@ -368,7 +369,21 @@ def evaluate(
         report.write_csv(folder / "summary.csv")
         return report
     finally:
-        envs.close()
+        for each in envs:
+            each.close()
+
+
+def playing_envs(
+    agent: Agent, make: Callable[[int], gym.vector.VectorEnv[Any, Any, Any]], num_envs: int
+) -> list[gym.vector.VectorEnv[Any, Any, Any]]:
+    """What ``agent`` plays ``num_envs`` games at a time in: one vector environment, or one for each if it waits.
+
+    Args:
+        agent: Who plays.
+        make: Makes a vector environment of so many slots.
+        num_envs: Slots in all.
+    """
+    return [make(1) for _ in range(num_envs)] if agent.waits else [make(num_envs)]
 
 
 def make_envs(env_id: str, num_envs: int, **env_kwargs: Any) -> gym.vector.VectorEnv[Any, Any, Any]:

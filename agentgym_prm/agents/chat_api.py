@@ -1,5 +1,6 @@
 """A chat model behind an API as an agent: messages in, a reply out."""
 
+import threading
 from collections.abc import Sequence
 
 from agentgym_prm.agents.core import Agent
@@ -34,6 +35,8 @@ class ChatAgent(Agent):
         ValueError: When acting: the present turn alone is longer than ``max_characters``.
     """
 
+    waits = True
+
     def __init__(
         self,
         model: ChatModel,
@@ -54,9 +57,12 @@ class ChatAgent(Agent):
         self.prompt = Prompt.load(prompt) if isinstance(prompt, str) else prompt
         self._temperature, self._max_tokens, self._stop = temperature, max_tokens, tuple(stop)
         self._seed, self._max_characters = seed, max_characters
+        self._lock = threading.Lock()
 
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
-        shown = [self._messages(history) for history in histories]
+        # What prompts keep of earlier turns is not made for several threads.
+        with self._lock:
+            shown = [self._messages(history) for history in histories]
         requests = [
             ChatRequest(
                 messages=messages,
@@ -72,6 +78,9 @@ class ChatAgent(Agent):
             [self._action(completion, dropped) for completion in completions]
             for completions, (_, dropped) in zip(self.model.complete(requests), shown, strict=True)
         ]
+
+    def give_up(self) -> None:
+        self.model.give_up()
 
     def _messages(self, history: History) -> tuple[tuple[Message, ...], int]:
         """What the model is shown, and how many turns it is not."""

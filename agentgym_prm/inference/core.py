@@ -143,3 +143,6 @@ class ChatModel(Protocol):
 
         Safe to call from several threads.
         """
+
+    def give_up(self) -> None:
+        """End the calls that are running in other threads: nothing more is sent, what is out is waited for."""

@@ -80,6 +80,7 @@ class APIChatModel:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._lock = threading.Lock()
         self._told: set[str] = set()
+        self._calls: set[threading.Event] = set()
 
     @property
     def name(self) -> str:
@@ -106,11 +107,23 @@ class APIChatModel:
                 samples = missing[start : start + self.vendor.samples]
                 future = self._executor().submit(self._asked, request, samples, keys[index], stopped)
                 asked.append((index, samples, future))
-        self._gather([future for _, _, future in asked], stopped)
+        with self._lock:
+            self._calls.add(stopped)
+        try:
+            self._gather([future for _, _, future in asked], stopped)
+        finally:
+            with self._lock:
+                self._calls.discard(stopped)
         for index, samples, future in asked:
             for sample, completion in zip(samples, future.result(), strict=True):
                 completions[index][sample] = completion
         return [[each for each in group if each is not None] for group in completions]
+
+    def give_up(self) -> None:
+        """End the calls that are running, which raise ``CancelledError``; what is out is waited for and kept."""
+        with self._lock:
+            for stopped in self._calls:
+                stopped.set()
 
     def _gather(self, futures: Sequence["Future[list[Completion]]"], stopped: threading.Event) -> None:
         """Wait for all, or for those that are out when one fails; then raise what went wrong first."""

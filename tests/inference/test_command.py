@@ -39,12 +39,16 @@ def rollout(stub, *more, vendor="openai", episodes=12):
     )  # fmt: skip
 
 
+def played(folder="out"):
+    return sorted(read_trajectories(Path(folder, "trajectories.jsonl")), key=lambda trajectory: trajectory.episode)
+
+
 def episodes():
-    return sorted(trajectory.episode for trajectory in read_trajectories("out/trajectories.jsonl"))
+    return [trajectory.episode for trajectory in played()]
 
 
-def actions():
-    return [step.action for trajectory in read_trajectories("out/trajectories.jsonl") for step in trajectory.steps]
+def actions(folder="out"):
+    return [step.action for trajectory in played(folder) for step in trajectory.steps]
 
 
 def test_rollout_asks_the_model_and_says_what_was_spent(vendor, capsys):
@@ -62,9 +66,8 @@ def test_rollout_asks_the_model_and_says_what_was_spent(vendor, capsys):
         assert run(*again) == 0
         assert second.asked == []
         assert run(*again[:-1], "other", "--seed", "1") == 0
-        assert len(second.asked) == len(actions())
-    replies = [step.action.reply for t in read_trajectories("again/trajectories.jsonl") for step in t.steps]
-    assert replies == [action.reply for action in actions()]
+        assert len(second.asked) == len(actions("other"))
+    assert [action.reply for action in actions("again")] == [action.reply for action in actions()]
 
 
 def test_eval_reports_tokens_and_cost_of_an_episode(openai_sdk, capsys):
