@@ -144,7 +144,7 @@ class Service:
     """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1."""
     concurrency: int = 32
     """Most requests at a time; --num-envs games ask together."""
-    timeout: float = 120.0
+    timeout: float = 300.0
     """Seconds for a whole reply; then it is asked for again."""
     max_tokens: int = 4096
     """Longest reply; a reasoning model's thoughts count."""

@@ -57,7 +57,8 @@ class EpisodeResult:
         """Read off a finished trajectory. ``grounding`` is the share of its commands that were executed.
 
         Tokens, requests to a server and their cost (US dollars) are those of the actions and of the candidates that
-        were not taken. ``cost`` is ``None`` if nothing was requested, or if a price is not known.
+        were not taken, also where they came from a cache. ``cost`` is ``None`` if nothing was requested, or if a price
+        is not known.
         """
         steps = trajectory.steps
         last = steps[-1].info

@@ -29,6 +29,8 @@ from agentgym_prm.types import Action, History, Step, Trajectory
 
 NO_OP: Final = ""
 _SHARED_BY_NOBODY: Final = nullcontext()
+_PATIENCE: Final = 0.1
+"""Seconds that a thread is given to end before its agent is told again to give up."""
 
 
 def collect(
@@ -153,8 +155,8 @@ def _play_apart(
             for trajectory in _play(agent, envs, pending, alone, stopped):
                 ended.put(trajectory)
         except BaseException as error:  # raised again below, in the thread that collects
-            ended.put(error)
             stopped.set()
+            ended.put(error)
         finally:
             ended.put(None)
 
@@ -163,23 +165,25 @@ def _play_apart(
         thread.start()
     running, failure = len(threads), None
     try:
-        while running:
+        while running and failure is None:
             each = ended.get()
-            if each is None:
-                running -= 1
-            elif isinstance(each, Trajectory):
+            if isinstance(each, Trajectory):
                 yield each
-            elif failure is None:
+            elif each is None:
+                running -= 1
+            else:
                 failure = each
-                agent.give_up()
     finally:
         # The caller will close the environments: nobody may step them any more.
         stopped.set()
-        if running:
-            agent.give_up()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                agent.give_up()  # again and again: one may just have begun to wait
+                thread.join(_PATIENCE)
     if failure is not None:
+        while not ended.empty():
+            if isinstance(each := ended.get(), Trajectory):
+                yield each
         raise failure
 
 

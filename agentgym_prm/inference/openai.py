@@ -10,8 +10,9 @@ codex: they reason                                         for each
 others, and other servers'        yes          yes   yes   in a request  max_tokens
 ================================  ===========  ====  ====  ============  =====================
 
-``gpt-5-chat-latest`` and its like do not reason and are among the others. Some reasoning models take a temperature at
-reasoning effort "none", which is not asked for here. Stop texts that a model does not take are looked for in its reply.
+``gpt-5-chat-latest`` does not reason and is among the others; later ``-chat`` models do. Some reasoning models take a
+temperature at reasoning effort "none", which is not asked for here. Stop texts that a model does not take are looked
+for in its reply.
 """
 
 import re
@@ -22,7 +23,7 @@ from agentgym_prm.inference.core import ChatRequest, Usage
 from agentgym_prm.inference.retry import status_failure
 from agentgym_prm.inference.vendor import Answer, Vendor, named, sdk_failure
 
-_REASONS: Final = re.compile(r"^(o[1-9]|codex|gpt-([5-9]|\d\d)(?!.*-chat))")
+_REASONS: Final = re.compile(r"^(o[1-9]|codex|gpt-([5-9]|\d\d)(?!-chat))")
 _STOP_REASONS: Final = {"stop": "end", "length": "length", "content_filter": "refusal"}
 _EXHAUSTED: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _MOST_SAMPLES: Final = 128

@@ -51,7 +51,7 @@ class Vendor(ABC):
     default_url: ClassVar[str]
 
     def __init__(
-        self, model: str, *, base_url: str | None = None, timeout: float = 120.0, connections: int = 32
+        self, model: str, *, base_url: str | None = None, timeout: float = 300.0, connections: int = 32
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be positive, got {timeout}")

@@ -24,7 +24,7 @@ def connect(
     name: str,
     *,
     base_url: str | None = None,
-    timeout: float = 120.0,
+    timeout: float = 300.0,
     concurrency: int = 32,
     retry: RetryPolicy | None = None,
     budget: Budget | None = None,

@@ -138,22 +138,31 @@ def test_a_key_that_is_refused_stops_with_a_message_and_the_run_goes_on_with_ano
     assert 15 + len(stub.asked) - before == len(actions())
 
 
-def test_a_killed_run_goes_on_where_it_was(openai_sdk, tmp_path):
+# Of a run that is killed, the four requests that are out are lost; one that is interrupted waits for them.
+@pytest.mark.parametrize(("ended_by", "code", "asked_twice"), [(signal.SIGKILL, -9, 4), (signal.SIGINT, 130, 0)])
+def test_a_run_that_was_ended_goes_on_where_it_was(ended_by, code, asked_twice, openai_sdk, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     with Stub(delay=0.01) as stub:
-        command = [sys.executable, "-m", "agentgym_prm", *rollout(stub, episodes=40)]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentgym_prm", *rollout(stub, episodes=40)],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            # Whoever runs the tests may ignore it, which a child would do too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         while len(stub.asked) < 50 and process.poll() is None:
             time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed_at = len(stub.asked)
+        process.send_signal(ended_by)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == code, said
+        ended_at = len(stub.asked)
         stub.delay = 0.0
         assert run(*rollout(stub, "--resume", episodes=40)) == 0
     assert episodes() == list(range(40))
-    assert 50 <= killed_at < len(actions())
-    # At most the four requests that were out when it was killed are asked for again.
-    assert 0 <= len(stub.asked) - len(actions()) <= 4
+    assert 50 <= ended_at < len(actions())
+    assert 0 <= len(stub.asked) - len(actions()) <= asked_twice
 
 
 def test_the_budget_is_shared_by_the_agents_of_a_command(openai_sdk, capsys):

@@ -68,6 +68,7 @@ REQUEST = ChatRequest((("user", "x"),), temperature=0.3, max_tokens=77, stop=("E
         ("openai:gpt-4.1", {"temperature": 0.3, "max_tokens": 77, "stop": ["END"], "seed": REQUEST.seed(0)}),
         ("openai:Qwen/Qwen3-4B", {"temperature": 0.3, "max_tokens": 77, "stop": ["END"], "seed": REQUEST.seed(0)}),
         ("openai:gpt-5-chat-latest", {"temperature": 0.3, "max_tokens": 77, "stop": ["END"], "seed": REQUEST.seed(0)}),
+        ("openai:gpt-5.3-chat-latest", {"max_completion_tokens": 77}),
         ("openai:o3", {"max_completion_tokens": 77}),
         ("openai:o4-mini", {"max_completion_tokens": 77}),
         ("openai:gpt-5-mini", {"max_completion_tokens": 77}),
@@ -113,6 +114,7 @@ def test_samples_are_one_request_where_the_api_takes_n_and_one_each_elsewhere(ve
     if vendor == "gemini":
         seeds = {asked.body["generationConfig"]["seed"] for asked in stub.asked}
         assert seeds == {request.seed(sample) for sample in range(5)}
+        assert len(seeds) == 5
 
 
 def test_reasoning_models_of_openai_are_asked_for_each_sample(openai_sdk):
@@ -242,7 +244,7 @@ def test_gemini_stays_the_api_of_keys_whatever_the_environment_says_of_vertex(mo
     with Stub(reply=said) as stub:
         model(stub, "gemini:m").complete([ChatRequest((("user", "x"),))])
     assert stub.asked[0].path.endswith("/models/m:generateContent")
-    assert "projects" not in stub.asked[0].path
+    assert "publishers" not in stub.asked[0].path
 
 
 @pytest.mark.parametrize(
