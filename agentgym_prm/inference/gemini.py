@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from agentgym_prm.errors import needs_extra
 from agentgym_prm.inference.core import ChatRequest, Usage
+from agentgym_prm.inference.http import tls
 from agentgym_prm.inference.retry import status_failure
 from agentgym_prm.inference.vendor import Answer, Vendor, dropped_connection, instruction, named, spoken
 
@@ -52,10 +53,13 @@ class GeminiVendor(Vendor):
         with needs_extra("api"):
             from google.genai import Client
             from google.genai.types import HttpOptions
+            from httpx2 import AsyncClient
         options = HttpOptions(
             base_url=self.base_url,
             timeout=max(1, round(1000 * self._timeout)),
             httpx_client=http,
+            # Nothing is sent through it; without it the SDK makes one, and reads all certificates twice.
+            httpx_async_client=AsyncClient(verify=tls()),
         )
         # Told, or else the environment decides whether this is the other service, Vertex AI.
         return Client(vertexai=False, api_key=self._key.value, http_options=options)

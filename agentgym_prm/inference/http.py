@@ -2,16 +2,27 @@
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from agentgym_prm.errors import needs_extra
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 _END: Final = "agentgym_prm_end"
 _KEPT_SECONDS: Final = 30.0
 """How long an idle connection is kept: below what servers and balancers allow, as a rule."""
+
+
+@lru_cache(maxsize=1)
+def tls() -> "ssl.SSLContext":
+    """What certificates are checked against: reading them takes longer than anything else about a client."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def http_client(timeout: float, connections: int) -> "httpx2.Client":
@@ -45,6 +56,7 @@ def http_client(timeout: float, connections: int) -> "httpx2.Client":
         response.stream = Limited(response.stream, response.request.extensions[_END])
 
     return httpx2.Client(
+        verify=tls(),
         timeout=timeout,
         limits=httpx2.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=_KEPT_SECONDS

@@ -35,8 +35,8 @@ class Vendor(ABC):
 
     Args:
         model: As the API calls it.
-        base_url: Address of a proxy or of another server with the same API; ``None`` for the SDK's variable in the
-            environment, or else the vendor's own.
+        base_url: Address of a proxy or of another server with the same API, which is sent the key; ``None`` for the
+            SDK's variable in the environment, or else the vendor's own.
         timeout: Seconds within which a whole reply has to arrive.
         connections: Most connections at a time.
 
