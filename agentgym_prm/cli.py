@@ -141,7 +141,7 @@ class Service:
     """How models behind APIs are asked (openai:MODEL, anthropic:MODEL, gemini:MODEL)."""
 
     base_url: str | None = None
-    """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1; the key is sent there."""
+    """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1. It is sent the key."""
     concurrency: int = 32
     """Most requests at a time; --num-envs games ask together."""
     timeout: float = 300.0

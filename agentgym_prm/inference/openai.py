@@ -26,6 +26,8 @@ from agentgym_prm.inference.vendor import Answer, Vendor, named, sdk_failure
 _REASONS: Final = re.compile(r"^(o[1-9]|codex|gpt-([5-9]|\d\d)(?!-chat))")
 _STOP_REASONS: Final = {"stop": "end", "length": "length", "content_filter": "refusal"}
 _EXHAUSTED: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_FILTERED: Final = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
+"""Codes of a prompt that a filter refused, of OpenAI's and of Azure's."""
 _MOST_SAMPLES: Final = 128
 
 
@@ -85,9 +87,11 @@ class OpenAIVendor(Vendor):
             raise ValueError("no choices")
         return Answer(tuple(texts), _usage(reply.usage))
 
-    def _failure(self, error: Exception) -> Exception | None:
+    def _failure(self, error: Exception) -> Exception | Answer | None:
         import openai
 
+        if isinstance(error, openai.BadRequestError) and error.code in _FILTERED:
+            return Answer((("", "refusal"),), Usage())
         return sdk_failure(openai, error, _is_exhausted, status_failure)
 
 

@@ -90,8 +90,12 @@ class Vendor(ABC):
         """What the SDK's reply says; any of the errors of a value that is not what it should be if it is malformed."""
 
     @abstractmethod
-    def _failure(self, error: Exception) -> Exception | None:
-        """What an error of the SDK means; ``None`` for one that is none of its business."""
+    def _failure(self, error: Exception) -> Exception | Answer | None:
+        """What an error of the SDK means; ``None`` for one that is none of its business.
+
+        A filter's refusal of the prompt is an answer, as it is where an API tells it in a reply: else one prompt would
+        end a run, and each time that it is resumed.
+        """
 
     def send(self, request: ChatRequest, first: int, count: int) -> Answer:
         """One attempt.
@@ -112,6 +116,8 @@ class Vendor(ABC):
             failure = self._failure(error)
             if failure is None:
                 raise
+            if isinstance(failure, Answer):
+                return failure
             raise self._redacted(failure) from None
         try:
             return self._read(reply)

@@ -212,6 +212,15 @@ def test_a_prompt_that_gemini_blocks_is_a_refusal_and_not_asked_again(monkeypatc
     assert (completion.text, completion.stop_reason, len(stub.asked)) == ("", "refusal", 1)
 
 
+@pytest.mark.parametrize("code", ["content_filter", "invalid_prompt"])
+def test_a_prompt_that_openai_filters_is_a_refusal_and_ends_no_run(openai_sdk, code):
+    body = {"error": {"message": "your prompt was flagged", "type": "invalid_request_error", "code": code}}
+    with Stub(lambda number: Fault("status", 400, body=body)) as stub:
+        ((completion,),) = model(stub, "openai:m").complete([ChatRequest((("user", "x"),))])
+    assert (completion.text, completion.stop_reason, len(stub.asked)) == ("", "refusal", 1)
+    assert (completion.usage.requests, completion.usage.tokens) == (1, 0)
+
+
 def test_stop_texts_that_a_model_does_not_take_are_cut_off_here(openai_sdk):
     with Stub(reply=lambda asked, serial: "go east;END;go west") as stub:
         ((completion,),) = model(stub, "openai:o3").complete([ChatRequest((("user", "x"),), stop=("west", "END"))])
