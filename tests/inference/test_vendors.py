@@ -5,7 +5,7 @@ import pytest
 from agentgym_prm.errors import MissingKeyError, UnknownNameError, UsageError
 from agentgym_prm.inference import Budget, ChatRequest, RetryPolicy, Usage, connect
 from agentgym_prm.inference.vendors import is_model_name, vendor_of
-from tests.inference.stub import MODELS, Stub
+from tests.inference.stub import MODELS, Fault, Stub
 
 CONVERSATION = (
     ("system", "Be brief."),
