@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from socketserver import BaseServer
 from typing import Annotated, Any
@@ -20,11 +21,15 @@ import tyro
 from tqdm import tqdm
 
 from agentgym_prm.agents import Agent, ExpertAgent, HumanAgent, RandomAgent
+from agentgym_prm.agents.chat_api import ChatAgent
+from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.envs import ALFWORLD, WEBSHOP
 from agentgym_prm.errors import AgentGymError, UnknownNameError, UsageError
-from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, start_run
+from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs, playing_envs, start_run
 from agentgym_prm.families import PRIVILEGED, TEXT_EXPERTS, Family, family_of, parse_arguments
+from agentgym_prm.inference import Budget, CompletionCache, Prices, connect
+from agentgym_prm.inference.vendors import VENDORS, is_model_name, vendor_of
 from agentgym_prm.rollout import stream
 from agentgym_prm.store import read_trajectories
 from agentgym_prm.types import Action, History, Trajectory
@@ -113,7 +118,9 @@ class Games:
         self.checked_env()
         family = self.family
         if name not in (*AGENTS, "expert"):
-            raise UnknownNameError.of("agent", name, [*AGENTS, "expert"])
+            if vendor := vendor_of(name):
+                raise UnknownNameError(f"unknown agent {name!r}: a model behind an API is named {vendor}:{name}")
+            raise UnknownNameError.of("agent", name, [*AGENTS, "expert", *(f"{each}:MODEL" for each in VENDORS)])
         if name == "random":
             return RandomAgent(seed)
         if name in family.privileged:
@@ -133,14 +140,65 @@ class Games:
 
 
 @dataclass(frozen=True)
+class Service:
+    """How models behind APIs are asked (openai:MODEL, anthropic:MODEL, gemini:MODEL)."""
+
+    base_url: str | None = None
+    """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1. It is sent the key."""
+    concurrency: int = 32
+    """Most requests at a time; --num-envs games ask together."""
+    timeout: float = 300.0
+    """Seconds for a whole reply; then it is asked for again."""
+    max_tokens: int = 4096
+    """Longest reply; a reasoning model's thoughts count."""
+    max_turns: int | None = None
+    """Most turns shown, the present one included; by default all."""
+    budget_tokens: int | None = None
+    """Most tokens of this command; what is finished is kept, and --resume goes on with a new budget."""
+    budget_requests: int | None = None
+    """Most requests of this command, retries included."""
+    budget_usd: float | None = None
+    """Most US dollars of this command."""
+    cache: Path | None = Path("runs/completions")
+    """Completions that need not be paid for again: the same run with the same --seed is free. None asks anew."""
+    prices: Path | None = None
+    """JSON file {"MODEL": {"input": 2.0, "output": 10.0}} in US dollars per million tokens; by default list prices."""
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What all agents of the command may spend together."""
+        try:
+            return Budget(tokens=self.budget_tokens, requests=self.budget_requests, cost=self.budget_usd)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def agent(self, name: str, prompt: str, temperature: float, seed: int) -> ChatAgent:
+        """The agent that asks the model ``vendor:model``."""
+        _at_least_one(concurrency=self.concurrency, max_tokens=self.max_tokens, max_turns=self.max_turns or 1)
+        if self.timeout <= 0:
+            raise UsageError(f"--timeout must be positive, got {self.timeout}")
+        model = connect(
+            name,
+            base_url=self.base_url,
+            timeout=self.timeout,
+            concurrency=self.concurrency,
+            budget=self.budget,
+            cache=CompletionCache(self.cache) if self.cache else None,
+            prices=Prices.load(self.prices) if self.prices else None,
+        )
+        shown = Prompt.load(prompt, max_turns=self.max_turns)
+        return ChatAgent(model, shown, temperature=temperature, max_tokens=self.max_tokens, seed=seed)
+
+
+@dataclass(frozen=True)
 class Model:
     """How a model plays, where an agent is one; and Best-of-N."""
 
     prompt: str | None = None
     """Name or file of the prompt: the one that the model was trained with; by default the environment's for tiny
-    models."""
+    models, or its chat prompt for a model behind an API."""
     mode: str = "choose"
-    """choose among the admissible commands, or generate freely."""
+    """choose among the admissible commands, or generate freely, as models behind APIs do."""
     temperature: float = 1.0
     """0 takes the most likely command."""
     best_of: int = 1
@@ -148,21 +206,23 @@ class Model:
     scorer: str | None = None
     """Folder of a reward model, random or likelihood."""
 
-    def agent(self, name: str, games: Games, seed: int) -> Agent:
+    def agent(self, name: str, games: Games, seed: int, service: Service) -> Agent:
         """The agent that ``name`` stands for: one of ``AGENTS``, or a model."""
         _at_least_one(best_of=self.best_of)
         if (self.best_of > 1) != (self.scorer is not None):
             raise UsageError("--best-of and --scorer go together: N candidates, and who chooses among them")
         if self.best_of > 1 and self.temperature == 0:
             raise UsageError("--temperature 0 proposes one command N times: Best-of-N needs a temperature above 0")
-        agent = self._generator(name, games, seed)
+        agent = self._generator(name, games, seed, service)
         if self.scorer is None:
             return agent
         from agentgym_prm.training_cli import best_of
 
         return best_of(agent, self.best_of, self.scorer, seed)
 
-    def _generator(self, name: str, games: Games, seed: int) -> Agent:
+    def _generator(self, name: str, games: Games, seed: int, service: Service) -> Agent:
+        if _is_chat(name):
+            return service.agent(name, self.prompt or games.family.chat_prompt, self.temperature, seed)
         # A name without a slash that is no folder is a slip of the pen, not a model on the hub.
         if name in (*AGENTS, "expert") or ("/" not in name and not Path(name).is_dir()):
             return games.agent(name, seed)
@@ -172,13 +232,23 @@ class Model:
         policy = PolicyConfig(prompt=self.prompt or games.family.prompt, mode=self.mode, temperature=self.temperature)
         return model_agent(name, policy, seed)
 
-    def settings(self, games: Games) -> dict[str, Any]:
-        """What decides the play of a model, for ``config.json``."""
-        settings = {name: getattr(self, name) for name in ("mode", "temperature", "best_of", "scorer")}
-        return {"prompt": self.prompt or games.family.prompt, **settings}
+    def settings(self, name: str, games: Games, service: Service) -> dict[str, Any]:
+        """What decides the play of the model ``name``, for ``config.json``."""
+        settings = {field: getattr(self, field) for field in ("temperature", "best_of", "scorer")}
+        if _is_chat(name):
+            # Not the address: a server of one's own may have another one when the run goes on.
+            replies = {"max_tokens": service.max_tokens, "max_turns": service.max_turns}
+            return {"prompt": self.prompt or games.family.chat_prompt, **settings, **replies}
+        return {"prompt": self.prompt or games.family.prompt, "mode": self.mode, **settings}
+
+
+def _is_chat(name: str) -> bool:
+    """Whether a name is meant as ``vendor:model``; a folder's name may hold a colon."""
+    return ":" in name and not Path(name).is_dir()
 
 
 FlatModel = Annotated[Model, tyro.conf.OmitArgPrefixes]
+FlatService = Annotated[Service, tyro.conf.OmitArgPrefixes]
 FlatGames = Annotated[Games, tyro.conf.OmitArgPrefixes]  # its fields are flags of their own, without a prefix
 
 
@@ -327,6 +397,7 @@ def rollout(
     num_envs: int = 32,
     noise: float = 0.0,
     model: FlatModel = Model(temperature=1.0),
+    service: FlatService = Service(),
     run_dir: Path | None = None,
     resume: bool = False,
 ) -> int:
@@ -334,7 +405,8 @@ def rollout(
 
     Args:
         games: Which games.
-        agent: random, expert, an expert by its name (see play), or a model: a folder, or a name on the hub.
+        agent: random, expert, an expert by its name (see play), or a model: a folder, a name on the hub, or one behind
+            an API: openai:MODEL, anthropic:MODEL or gemini:MODEL.
         episodes: How many games, from first_seed on.
         repeats: Rollouts of each game.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
@@ -342,6 +414,7 @@ def rollout(
         num_envs: Games stepped together.
         noise: Share of turns at which a random command is executed instead, marked as not to be imitated.
         model: How a model plays.
+        service: How a model behind an API is asked.
         run_dir: Folder to write to; by default runs/DATE_rollout-AGENT.
         resume: Continue an interrupted run in run_dir.
     """
@@ -350,24 +423,27 @@ def rollout(
     if not 0 <= noise <= 1:
         raise UsageError(f"--noise must be in [0, 1], got {noise}")
     games = games if games.split else replace(games, split=games.family.splits.train)
-    player = model.agent(agent, games, seed)
+    player = model.agent(agent, games, seed, service)
     name = player.name
     seeds = [first_seed + i for i in range(episodes) for _ in range(repeats)]
     folder = _run_dir(run_dir, f"rollout-{name}", resume)
-    envs = games.make(min(num_envs, len(seeds)), name)
     if noise:
         player = NoisyAgent(player, noise, seed)
+    envs = playing_envs(player, lambda slots: games.make(slots, name), min(num_envs, len(seeds)))
     try:
         settings = {"agent": player.name, "agent_seed": seed, "env_id": games.env, "env": games.kwargs(name)}
-        settings |= _model_settings(agent, model, games)
+        settings |= _model_settings(agent, model, games, service)
         start_run(folder, {**settings, "seeds": seeds}, resume=resume)
         path = folder / "trajectories.jsonl"
         steps = won = count = 0
         for trajectory in stream(player, envs, seeds, path=path, resume=resume, progress=True):
             count, steps, won = count + 1, steps + len(trajectory.steps), won + trajectory.won
     finally:
-        envs.close()
+        for each in envs:
+            each.close()
     print(f"{count} new episodes, {steps} steps, {won} won -> {path}")
+    if service.budget.spent.requests:
+        print(f"spent: {service.budget.spent}")
     return 0
 
 
@@ -379,6 +455,7 @@ def eval_agents(
     seed: int = 0,
     num_envs: int = 32,
     model: FlatModel = Model(),
+    service: FlatService = Service(),
     run_dir: Path | None = None,
     resume: bool = False,
 ) -> int:
@@ -388,19 +465,22 @@ def eval_agents(
 
     Args:
         games: Which games.
-        agent: One or more of random, expert, an expert by its name, or models: folders, names on the hub.
+        agent: One or more of random, expert, an expert by its name, or models: folders, names on the hub, or
+            openai:MODEL, anthropic:MODEL, gemini:MODEL.
         episodes: How many games; by default every game of the split once.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
         seed: Seed of the agents' own randomness.
         num_envs: Games stepped together.
         model: How a model plays.
+        service: How a model behind an API is asked.
         run_dir: Folder to write to; by default runs/DATE_eval.
         resume: Continue an interrupted evaluation in run_dir.
     """
     _at_least_one(num_envs=num_envs, episodes=1 if episodes is None else episodes)
     _not_negative(first_seed=first_seed)
     _known_names(agent, games)
-    named = {player.name: (name, player) for name, player in ((name, model.agent(name, games, seed)) for name in agent)}
+    made = ((name, model.agent(name, games, seed, service)) for name in agent)
+    named = {player.name: (name, player) for name, player in made}
     players = [player for _, player in named.values()]
     for player in players:
         games.make(1, player.name).close()  # whatever is wrong with the games shows before anything is written
@@ -416,7 +496,7 @@ def eval_agents(
             run_dir=folder / player.name,
             resume=resume,
             progress=True,
-            settings={"agent_seed": seed, **_model_settings(named[player.name][0], model, games)},
+            settings={"agent_seed": seed, **_model_settings(named[player.name][0], model, games, service)},
             **games.kwargs(player.name),
         )
         reports.append(report)
@@ -424,6 +504,8 @@ def eval_agents(
             print(report)
     if len(players) > 1:
         print(_comparison(reports))
+    if service.budget.spent.requests:
+        print(f"\nspent: {service.budget.spent}")
     print(f"\nfiles: {folder}")
     return 0
 
@@ -441,20 +523,25 @@ def _comparison(reports: list[EvalReport]) -> str:
     lines.append(f"{'mean score':<32}" + "".join(f"{report.overall.mean_score:>24.2f}" for report in reports))
     lines.append(f"{'mean steps':<32}" + "".join(f"{report.overall.mean_steps:>24.1f}" for report in reports))
     lines.append(f"{'grounding':<32}" + "".join(f"{report.overall.grounding:>24.1%}" for report in reports))
+    asked = [report for report in reports if report.overall.usage]
+    lines += [f"{report.agent}: an episode took {report.overall.usage}" for report in asked]
     return "\n".join(lines)
 
 
-def _model_settings(name: str, model: Model, games: Games) -> dict[str, Any]:
+def _model_settings(name: str, model: Model, games: Games, service: Service) -> dict[str, Any]:
     """What ``config.json`` tells besides the agent's name; nothing of an agent that is no model."""
     if name in (*AGENTS, "expert") and model.scorer is None:
         return {}
-    return {"model": name, **model.settings(games)}
+    return {"model": name, **model.settings(name, games, service)}
 
 
 def _known_names(names: Sequence[str], games: Games) -> None:
     """Refuse a wrong name before the models of the others are loaded."""
     for name in names:
-        if "/" not in name and not Path(name).is_dir():
+        if _is_chat(name):
+            if not is_model_name(name):
+                connect(name)  # says which vendors there are
+        elif "/" not in name and not Path(name).is_dir():
             games.agent(name)
 
 

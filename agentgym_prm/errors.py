@@ -3,12 +3,15 @@
 ::
 
     AgentGymError
+    ├── BudgetExceededError (RuntimeError)      what may be spent on requests to a model server is spent
     ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
     ├── DataFormatError (ValueError)            a corpus or question file with a row that is none
     ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
     ├── SearchServerError (ConnectionError)     a retrieval server that does not answer, or answers something else
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
+    ├── MissingKeyError (LookupError)           no API key in the environment or in .env
+    ├── ServiceError (RuntimeError)             a model server refused a request, or did not answer in spite of retries
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
     ├── ScriptError (ValueError)                a line that is no action of a VirtualHome script
     ├── UsageError (ValueError)                 a command-line argument out of range
@@ -25,6 +28,10 @@ from difflib import get_close_matches
 
 class AgentGymError(Exception):
     """Base of every error that this package raises on its own account."""
+
+
+class BudgetExceededError(AgentGymError, RuntimeError):
+    """The next request would exceed what may be spent; nothing of what was paid for is lost."""
 
 
 class GameFormatError(AgentGymError, ValueError):
@@ -49,6 +56,14 @@ class SearchServerError(AgentGymError, ConnectionError):
 
 class MissingDependencyError(AgentGymError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class MissingKeyError(AgentGymError, LookupError):
+    """No API key where it was looked for; the message names the variable to set."""
+
+
+class ServiceError(AgentGymError, RuntimeError):
+    """A model server refused a request for good, or gave no usable answer in spite of retries."""
 
 
 class ScriptError(AgentGymError, ValueError):

@@ -11,9 +11,10 @@ import math
 import platform
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -25,11 +26,14 @@ from agentgym_prm.agents.core import Agent
 from agentgym_prm.errors import StoreError
 from agentgym_prm.rollout import stream
 from agentgym_prm.store import read_trajectories
-from agentgym_prm.types import InfoKey, Trajectory
+from agentgym_prm.types import Action, InfoKey, Trajectory
 from agentgym_prm.version import __version__
 
 ALL_TASKS: Final = "all"
 _Z_95: Final = 1.959963984540054
+_TOKENS: Final = ("prompt_tokens", "completion_tokens")
+_REQUESTS: Final = "requests"
+_COST: Final = "cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,19 @@ class EpisodeResult:
     grounding: float
     goal_condition_success_rate: float
     seed: int = 0
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    requests: float = 0.0
+    cost: float | None = None
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> "EpisodeResult":
-        """Read off a finished trajectory. ``grounding`` is the share of its commands that were executed."""
+        """Read off a finished trajectory. ``grounding`` is the share of its commands that were executed.
+
+        Tokens, requests to a server and their cost (US dollars) are those of the actions and of the candidates that
+        were not taken, also where they came from a cache. ``cost`` is ``None`` if nothing was requested, or if a price
+        is not known.
+        """
         steps = trajectory.steps
         last = steps[-1].info
         won = trajectory.won
@@ -59,12 +72,32 @@ class EpisodeResult:
             grounding=sum(valid) / len(valid),
             goal_condition_success_rate=float(last.get(InfoKey.GOAL_CONDITION_SUCCESS_RATE, won)),
             seed=trajectory.seed,
+            **_usage(trajectory),
         )
+
+
+def _usage(trajectory: Trajectory) -> dict[str, Any]:
+    """What the replies of an episode took."""
+    usages = [action.usage for step in trajectory.steps for action in _replies(step.action)]
+    asked = [usage for usage in usages if _REQUESTS in usage]
+    known = bool(asked) and all(_COST in usage for usage in asked)
+    sums = {name: sum(usage.get(name, 0) for usage in usages) for name in (*_TOKENS, _REQUESTS)}
+    return {**sums, _COST: sum(usage[_COST] for usage in asked) if known else None}
+
+
+def _replies(action: Action) -> Iterator[Action]:
+    """An action and those that were considered with it."""
+    yield action
+    for candidate in action.candidates:
+        yield from _replies(candidate)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One row of a report: rates in [0, 1], steps in commands, means over episodes."""
+    """One row of a report: rates in [0, 1], steps in commands, means over episodes.
+
+    ``mean_cost`` is in US dollars, ``None`` if that of an episode is not known.
+    """
 
     task_type: str
     episodes: int
@@ -76,12 +109,17 @@ class Summary:
     mean_score: float
     grounding: float
     goal_condition_success_rate: float
+    mean_prompt_tokens: float
+    mean_completion_tokens: float
+    mean_requests: float
+    mean_cost: float | None
 
     @classmethod
     def of(cls, task_type: str, results: Sequence[EpisodeResult]) -> "Summary":
         """Summarise at least one episode."""
         count, won = len(results), sum(result.won for result in results)
         low, high = wilson_interval(won, count)
+        costs = [result.cost for result in results if result.cost is not None]
         return cls(
             task_type=task_type,
             episodes=count,
@@ -93,7 +131,20 @@ class Summary:
             mean_score=sum(result.score for result in results) / count,
             grounding=sum(result.grounding for result in results) / count,
             goal_condition_success_rate=sum(result.goal_condition_success_rate for result in results) / count,
+            mean_prompt_tokens=sum(result.prompt_tokens for result in results) / count,
+            mean_completion_tokens=sum(result.completion_tokens for result in results) / count,
+            mean_requests=sum(result.requests for result in results) / count,
+            mean_cost=sum(costs) / count if len(costs) == count else None,
         )
+
+    @property
+    def usage(self) -> str:
+        """What an episode took of a server, in words; empty if nothing was asked of one."""
+        if not self.mean_requests:
+            return ""
+        cost = "cost unknown" if self.mean_cost is None else f"{self.mean_cost:.4f} USD"
+        tokens = f"{self.mean_prompt_tokens:,.0f} + {self.mean_completion_tokens:,.0f} tokens"
+        return f"{tokens}, {self.mean_requests:.1f} requests, {cost}"
 
 
 def wilson_interval(successes: int, trials: int, z: float = _Z_95) -> tuple[float, float]:
@@ -245,6 +296,8 @@ class EvalReport:
                 f"{row.task_type:<32}{row.episodes:>9}{row.success:>9.1%}  {interval:<16}"
                 f"{row.mean_steps:>6.1f}{row.mean_score:>7.2f}{row.grounding:>11.1%}"
             )
+        if usage := self.overall.usage:
+            lines.append(f"an episode took {usage}")
         return "\n".join(lines)
 
 
@@ -301,10 +354,10 @@ def evaluate(
         if not seeds:
             raise ValueError("seeds must name at least one episode")
         num_envs = min(num_envs, len(seeds))
-    envs = make_envs(env_id, num_envs, **env_kwargs)
+    envs = playing_envs(agent, partial(make_envs, env_id, **env_kwargs), num_envs)
     try:
         if seeds is None:
-            seeds = list(range(envs.unwrapped.envs[0].unwrapped.num_tasks))  # type: ignore[attr-defined]
+            seeds = list(range(envs[0].unwrapped.envs[0].unwrapped.num_tasks))  # type: ignore[attr-defined]
         if run_dir is None:
             return summarise(agent.name, stream(agent, envs, seeds, progress=progress))
         folder = Path(run_dir)
@@ -317,7 +370,21 @@ def evaluate(
         report.write_csv(folder / "summary.csv")
         return report
     finally:
-        envs.close()
+        for each in envs:
+            each.close()
+
+
+def playing_envs(
+    agent: Agent, make: Callable[[int], gym.vector.VectorEnv[Any, Any, Any]], num_envs: int
+) -> list[gym.vector.VectorEnv[Any, Any, Any]]:
+    """What ``agent`` plays ``num_envs`` games at a time in: one vector environment, or one for each if it waits.
+
+    Args:
+        agent: Who plays.
+        make: Makes a vector environment of so many slots.
+        num_envs: Slots in all.
+    """
+    return [make(1) for _ in range(num_envs)] if agent.waits else [make(num_envs)]
 
 
 def make_envs(env_id: str, num_envs: int, **env_kwargs: Any) -> gym.vector.VectorEnv[Any, Any, Any]:

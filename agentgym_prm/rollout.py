@@ -2,13 +2,16 @@
 
 It keeps every slot of a vectorised environment busy, writes an episode the moment it ends, and continues a file that a
 killed run left behind. An agent sees one batch of histories a tick; slots with nothing left to play are stepped along
-with an empty command and recorded nowhere.
+with an empty command and recorded nowhere. Several vectorised environments have ticks of their own, so that an agent
+that waits for a server does not wait for the slowest of all replies.
 """
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
@@ -25,11 +28,14 @@ from agentgym_prm.store import TrajectoryWriter, read_trajectories
 from agentgym_prm.types import Action, History, Step, Trajectory
 
 NO_OP: Final = ""
+_SHARED_BY_NOBODY: Final = nullcontext()
+_PATIENCE: Final = 0.1
+"""Seconds that a thread is given to end before its agent is told again to give up."""
 
 
 def collect(
     agent: Agent,
-    envs: VectorEnv[Any, Any, Any],
+    envs: VectorEnv[Any, Any, Any] | Sequence[VectorEnv[Any, Any, Any]],
     seeds: Sequence[int],
     *,
     numbers: Sequence[int] | None = None,
@@ -49,7 +55,7 @@ def collect(
 
 def stream(
     agent: Agent,
-    envs: VectorEnv[Any, Any, Any],
+    envs: VectorEnv[Any, Any, Any] | Sequence[VectorEnv[Any, Any, Any]],
     seeds: Sequence[int],
     *,
     numbers: Sequence[int] | None = None,
@@ -62,7 +68,8 @@ def stream(
     Args:
         agent: Who plays.
         envs: A vectorised text environment without autoreset: ``gym.make_vec(id, num_envs=N)``, or Gymnasium's Sync and
-            Async ones with ``autoreset_mode=AutoresetMode.DISABLED``. Not closed here.
+            Async ones with ``autoreset_mode=AutoresetMode.DISABLED``. Not closed here. Several are played side by side,
+            each by a thread that asks the agent for its slots alone (``evaluate.playing_envs``): for agents that wait.
         seeds: One for each episode, integers from 0 on; a seed may occur several times (a group of rollouts of one
             task), the agent then sees another ``History.episode``.
         numbers: The episode number of each seed, distinct; by default 0, 1, 2, …. An agent's draws depend on seed and
@@ -77,11 +84,13 @@ def stream(
         ValueError: ``envs`` resets by itself; ``numbers`` repeat, or are not one for each seed; a wrapper outside of a
             step reward changed the reward.
     """
-    if envs.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
-        raise ValueError(
-            "collecting needs autoreset off, else an action is lost per episode: pass "
-            f"autoreset_mode=AutoresetMode.DISABLED (got {envs.metadata.get('autoreset_mode')})"
-        )
+    several = [envs] if isinstance(envs, VectorEnv) else list(envs)
+    for each in several:
+        if each.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
+            raise ValueError(
+                "collecting needs autoreset off, else an action is lost per episode: pass "
+                f"autoreset_mode=AutoresetMode.DISABLED (got {each.metadata.get('autoreset_mode')})"
+            )
     plan = _numbered(seeds, numbers)
     done = {trajectory.episode for trajectory in _stored(path, plan)} if resume else set()
     pending = deque((episode, seed) for episode, seed in plan.items() if episode not in done)
@@ -94,7 +103,8 @@ def stream(
                 total=len(plan), initial=len(done), unit="episode", desc=agent.name, disable=None if progress else True
             )
         )
-        for trajectory in _play(agent, envs, pending):
+        played = _play(agent, several[0], pending) if len(several) == 1 else _play_apart(agent, several, pending)
+        for trajectory in played:
             if writer is not None:
                 writer.write(trajectory)
             bar.update()
@@ -129,26 +139,96 @@ def _stored(path: str | Path | None, plan: Mapping[int, int]) -> Iterator[Trajec
         yield trajectory
 
 
-def _play(agent: Agent, envs: VectorEnv[Any, Any, Any], pending: deque[tuple[int, int]]) -> Iterator[Trajectory]:
-    """Yield each episode as it ends, until none is pending or running."""
-    running = _start(envs, np.ones(envs.num_envs, dtype=np.bool_), pending)
-    while running:
+def _play_apart(
+    agent: Agent, several: Sequence[VectorEnv[Any, Any, Any]], pending: deque[tuple[int, int]]
+) -> Iterator[Trajectory]:
+    """As ``_play`` for several, each in a thread of its own.
+
+    Only the agent is asked at the same time: environments are stepped one after the other, as they may share what they
+    have read. When one fails, the others stop at their next step, and episodes that ended until then are yielded first.
+    """
+    ended: SimpleQueue[Trajectory | BaseException | None] = SimpleQueue()
+    alone, stopped = threading.Lock(), threading.Event()
+
+    def play(envs: VectorEnv[Any, Any, Any]) -> None:
+        try:
+            for trajectory in _play(agent, envs, pending, alone, stopped):
+                ended.put(trajectory)
+        except BaseException as error:  # raised again below, in the thread that collects
+            stopped.set()
+            ended.put(error)
+        finally:
+            ended.put(None)
+
+    threads = [threading.Thread(target=play, args=(envs,), name="rollout", daemon=True) for envs in several]
+    for thread in threads:
+        thread.start()
+    running, failure = len(threads), None
+    try:
+        while running and failure is None:
+            each = ended.get()
+            if isinstance(each, Trajectory):
+                yield each
+            elif each is None:
+                running -= 1
+            else:
+                failure = each
+    finally:
+        # The caller will close the environments: nobody may step them any more.
+        stopped.set()
+        for thread in threads:
+            while thread.is_alive():
+                agent.give_up()  # again and again: one may just have begun to wait
+                thread.join(_PATIENCE)
+    if failure is not None:
+        while not ended.empty():
+            if isinstance(each := ended.get(), Trajectory):
+                yield each
+        raise failure
+
+
+def _play(
+    agent: Agent,
+    envs: VectorEnv[Any, Any, Any],
+    pending: deque[tuple[int, int]],
+    alone: AbstractContextManager[Any] = _SHARED_BY_NOBODY,
+    stopped: threading.Event | None = None,
+) -> Iterator[Trajectory]:
+    """Yield each episode as it ends, until none is pending or running, or until ``stopped``."""
+    with alone:
+        running = _start(envs, np.ones(envs.num_envs, dtype=np.bool_), pending)
+    while running and not (stopped and stopped.is_set()):
         slots = sorted(running)
         actions = dict(zip(slots, agent.act([running[slot] for slot in slots]), strict=True))
-        commands = [actions[slot].command if slot in actions else NO_OP for slot in range(envs.num_envs)]
-        announce(envs, actions)
-        observations, rewards, terminated, truncated, infos = envs.step(commands)
-        finished = terminated | truncated
-        for slot, info in zip(slots, slot_infos(infos, slots), strict=True):
-            history = running[slot]
-            step = _step(history, actions[slot], float(rewards[slot]), terminated[slot], truncated[slot], info)
-            if finished[slot]:
-                del running[slot]
-                yield _trajectory(history, step, observations[slot])
-            else:
-                running[slot] = history.after(step, observations[slot], info)
-        if finished.any():
-            running |= _start(envs, finished, pending)
+        with alone:
+            ended = _tick(envs, running, actions, pending)
+        yield from ended
+
+
+def _tick(
+    envs: VectorEnv[Any, Any, Any],
+    running: dict[int, History],
+    actions: Mapping[int, Action],
+    pending: deque[tuple[int, int]],
+) -> list[Trajectory]:
+    """Step all slots, keep ``running`` up to date, and return the episodes that ended."""
+    commands = [actions[slot].command if slot in actions else NO_OP for slot in range(envs.num_envs)]
+    announce(envs, actions)
+    observations, rewards, terminated, truncated, infos = envs.step(commands)
+    finished = terminated | truncated
+    ended = []
+    slots = list(actions)
+    for slot, info in zip(slots, slot_infos(infos, slots), strict=True):
+        history = running[slot]
+        step = _step(history, actions[slot], float(rewards[slot]), terminated[slot], truncated[slot], info)
+        if finished[slot]:
+            del running[slot]
+            ended.append(_trajectory(history, step, observations[slot]))
+        else:
+            running[slot] = history.after(step, observations[slot], info)
+    if finished.any():
+        running |= _start(envs, finished, pending)
+    return ended
 
 
 def _step(

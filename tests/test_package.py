@@ -7,6 +7,7 @@ import pytest
 
 import agentgym_prm
 from agentgym_prm.errors import MissingDependencyError
+from agentgym_prm.inference import ChatRequest, connect
 from agentgym_prm.rewards.dataset import write_steps
 
 HEAVY = (
@@ -17,6 +18,8 @@ HEAVY = (
     "vllm",
     "openai",
     "anthropic",
+    "google",
+    "httpx2",
     "textworld",
     "alfworld",
     "tyro",
@@ -68,7 +71,7 @@ def test_public_names_are_sorted_and_pinned():
 def test_layers_import_only_downwards():
     """One way only: types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos.
 
-    ``search`` knows nothing of the package but its errors; environments may import it.
+    ``search`` and ``inference`` know nothing of the package but its errors; environments may import the first.
 
     Above these: families ← stages ← pipeline ← training_cli ← cli.
 
@@ -82,6 +85,10 @@ def test_layers_import_only_downwards():
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
         "draws.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
         "folding.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
+        "inference": (
+            *("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", "search"),
+            *late,
+        ),
         "search": ("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", *late),
         "transcript.py": ("models", "envs", "agents", "rewards", *late),
         "models.py": ("envs", "agents", "rewards", *late),
@@ -111,8 +118,9 @@ def test_layers_import_only_downwards():
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
 
 
-def test_importing_the_search_loads_no_heavy_library():
-    loaded = run("import sys, agentgym_prm.search; print(*sys.modules)").split()
+@pytest.mark.parametrize("module", ["search", "inference", "agents.chat_api"])
+def test_importing_search_and_inference_loads_no_heavy_library(module):
+    loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()
     assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}
 
 
@@ -146,6 +154,18 @@ def test_missing_polars_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'agentgym_prm\[data\]'"):
         write_steps([], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "sdk"),
+    [("openai", "openai"), ("anthropic", "anthropic"), ("gemini", "google.genai"), ("openai", "httpx2")],
+)
+def test_missing_sdks_name_the_extra(vendor, sdk, monkeypatch):
+    pytest.importorskip("httpx2")
+    monkeypatch.setitem(sys.modules, sdk, None)
+    model = connect(f"{vendor}:m", base_url="http://localhost:1")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'agentgym_prm\[api\]'"):
+        model.complete([ChatRequest((("user", "x"),))])
 
 
 def test_python_versions_agree_between_metadata_and_linter():

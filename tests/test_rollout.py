@@ -3,6 +3,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import gymnasium as gym
@@ -231,3 +232,61 @@ def test_a_truncated_episode_keeps_what_is_admissible_where_it_was_cut_off():
     assert cut.steps[-1].info["admissible_commands"] == ["left", "right"]
     assert "admissible_commands" not in cut.steps[0].info
     assert "admissible_commands" not in won.steps[-1].info
+
+
+class SlowInPlaces(ScriptedAgent):
+    """Waits at each turn as long as its seed says; fails at one of them, if there is one."""
+
+    waits = True
+
+    def __init__(self, seconds: dict[int, float], fails_at: int | None = None) -> None:
+        super().__init__(right_answer)
+        self.seconds, self.fails_at, self.gave_up = seconds, fails_at, threading.Event()
+
+    def sample(self, histories, n=1):
+        self.gave_up.wait(max(self.seconds.get(history.seed, 0.0) for history in histories))
+        if any(history.seed == self.fails_at for history in histories):
+            raise ConnectionError("the server is gone")
+        return super().sample(histories, n)
+
+    def give_up(self) -> None:
+        self.gave_up.set()
+
+
+def test_environments_side_by_side_give_the_episodes_of_one():
+    seeds = [0, 1, 1, 0, 3, 2, 0] * 5
+    together = collect(RandomAgent(), scripted(4, cap=6), seeds)
+    assert collect(RandomAgent(), [scripted(1, cap=6) for _ in range(5)], seeds) == together
+    assert collect(RandomAgent(), [scripted(2, cap=6), scripted(3, cap=6)], seeds) == together
+    assert collect(RandomAgent(), [scripted(1, cap=6) for _ in range(50)], seeds) == together
+
+
+def test_a_slow_episode_does_not_hold_up_those_beside_it():
+    agent = SlowInPlaces({2: 0.2})  # seed 2 plays a task of two turns
+    ended = [trajectory.seed for trajectory in stream(agent, [scripted(1), scripted(1)], [2, *[0] * 20])]
+    assert ended == [*[0] * 20, 2]
+
+
+def test_what_ended_beside_a_failure_is_kept_and_nothing_is_stepped_after_it(tmp_path):
+    agent = SlowInPlaces({1: 0.15, 4: 60.0}, fails_at=1)
+    envs = [scripted(1) for _ in range(3)]
+    began = time.monotonic()
+    path = tmp_path / "t.jsonl"
+    with pytest.raises(ConnectionError, match="the server is gone"):
+        collect(agent, envs, [1, 4, *[0] * 2000], path=path)
+    assert time.monotonic() - began < 30  # who waits is told to give up
+    assert not any(thread.name == "rollout" for thread in threading.enumerate())
+    kept = list(read_trajectories(path))
+    assert {trajectory.seed for trajectory in kept} <= {0, 4}
+    assert 0 < len(kept) < 2000
+    # A run without the failure goes on from there.
+    whole = collect(SlowInPlaces({}), envs, [1, 4, *[0] * 2000], path=path, resume=True)
+    assert len(whole) == 2002
+
+
+def test_who_stops_listening_stops_the_threads():
+    agent = SlowInPlaces({1: 60.0})
+    playing = stream(agent, [scripted(1), scripted(1)], [1, *[0] * 5000])
+    assert next(playing).seed == 0
+    playing.close()
+    assert not any(thread.name == "rollout" for thread in threading.enumerate())

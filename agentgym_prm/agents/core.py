@@ -16,6 +16,9 @@ class Agent(ABC):
     """
 
     name: str = "agent"
+    waits: bool = False
+    """Whether it waits for others rather than computes, and may be asked from several threads: then episodes are best
+    played each at its own pace."""
 
     @abstractmethod
     def sample(self, histories: Sequence[History], n: int = 1) -> list[list[Action]]:
@@ -32,6 +35,9 @@ class Agent(ABC):
         if isinstance(histories, History):
             return self.sample([histories], n=1)[0][0]
         return [candidates[0] for candidates in self.sample(histories, n=1)]
+
+    def give_up(self) -> None:  # noqa: B027 - most agents have nothing to give up
+        """Called when a rollout ends early: stop waiting, if this agent waits."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
