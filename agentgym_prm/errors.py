@@ -6,6 +6,7 @@
     ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
     ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
+    ├── LabelFormatError (ValueError)           a file of step labels that is damaged or of an unknown form
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
     ├── UnknownNameError (ValueError)           a name that nothing is registered under
     ├── ScriptError (ValueError)                a line that is no action of a VirtualHome script
@@ -35,6 +36,10 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
 
 class IndexFormatError(AgentGymError, ValueError):
     """A search index on disk is damaged, incomplete or of another version."""
+
+
+class LabelFormatError(AgentGymError, ValueError):
+    """A row of step labels is damaged, or of a form that is not known."""
 
 
 class MissingDependencyError(AgentGymError, ImportError):
