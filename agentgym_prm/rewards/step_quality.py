@@ -209,10 +209,11 @@ def step_accuracy(
             f"no step of {len(attempts)} attempts is labelled right or wrong: there is nothing to judge by"
         )
     hits = int((right_N >= threshold).sum() + (wrong_N < threshold).sum())
-    return StepAccuracy(hits / count, _auc(right_N, wrong_N), len(right_N), len(wrong_N))
+    return StepAccuracy(hits / count, area_under_curve(right_N, wrong_N), len(right_N), len(wrong_N))
 
 
-def _auc(right_N: NDArray[np.float64], wrong_N: NDArray[np.float64]) -> float | None:
+def area_under_curve(right_N: NDArray[np.float64], wrong_N: NDArray[np.float64]) -> float | None:
+    """Share of the pairs that the scores order rightly, equal ones one half; ``None`` if there are none."""
     if not len(right_N) or not len(wrong_N):
         return None
     ordered_N = np.sort(wrong_N)
