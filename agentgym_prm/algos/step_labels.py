@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingRow(NamedTuple):
-    """A sequence, and at each place the class that is asked for there, or ``IGNORED``; ``cut`` judged steps are missing."""
+    """A sequence and, for each place, the class asked for there or ``IGNORED``; ``cut`` judged steps are missing."""
 
     token_ids: tuple[int, ...]
     targets: tuple[int, ...]
@@ -237,14 +237,14 @@ class ProcessRewardTrainer(Trainer):
         """The logits of ``+`` and ``-``, shape ``(B, T, 2)``; 0 where no step of the batch is judged."""
         places = _judged_places(labels)
         logits = outputs.logits[..., list(self._collator.encoder.label_ids)].float()
-        pairs = logits.new_zeros((*labels.shape, 2))
+        pairs: torch.Tensor = logits.new_zeros((*labels.shape, 2))
         pairs[:, places] = logits if self._takes_kept else logits[:, places]
         return pairs
 
     def _loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        total = torch.nn.functional.cross_entropy(
+        total: torch.Tensor = torch.nn.functional.cross_entropy(
             self._pairs(outputs, labels).flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         # Over all batches whose gradients add up to one step, so that every judged step weighs the same.
