@@ -13,7 +13,7 @@ here they keep their place in it, so that a search costs at most ``beam_width * 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -153,7 +153,7 @@ def beam_search(
             for partial, continuations in zip(live, drawn, strict=True)
             for continuation in continuations
         ]
-        kept = list({partial.text: partial for partial in reversed(grown)}.values())[::-1]
+        kept = _distinct(grown)
         room = beam_width - len(ended)
         if len(kept) > room:
             budget += Budget(judged=len(kept))
@@ -181,9 +181,8 @@ def best_of_n(
     """
     _check(separator, n=n)
     drawn = generator.continuations([prompt], n)
-    solutions = [_solution(continuation, separator, stop) for continuation in drawn[0]]
-    kept = list({solution.text: solution for solution in reversed(solutions)}.values())[::-1]
-    return _decoded(judge, prompt if problem is None else problem, kept, _spent(drawn))
+    solutions = _distinct(_solution(continuation, separator, stop) for continuation in drawn[0])
+    return _decoded(judge, prompt if problem is None else problem, solutions, _spent(drawn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +247,14 @@ def _solution(continuation: Continuation, separator: str, stop: Sequence[str]) -
         reason = STOP if found else continuation.stop_reason
         partial = partial.grown(Continuation(step + found, 0.0, 0, reason), separator, stop)
     return _Partial(partial.text, partial.steps, True, partial.finished, continuation.logprob)
+
+
+def _distinct(partials: Iterable[_Partial]) -> list[_Partial]:
+    """The first of each text, in their order."""
+    first: dict[str, _Partial] = {}
+    for partial in partials:
+        first.setdefault(partial.text, partial)
+    return list(first.values())
 
 
 def _ranked(judge: Judge, problem: str, partials: Sequence[_Partial]) -> list[_Partial]:

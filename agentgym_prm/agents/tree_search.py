@@ -167,6 +167,8 @@ class TreeSearch(Agent):
 
 def _distinct(history: History, actions: Sequence[Action]) -> list[Action]:
     """The first action of each command; of the admissible ones alone, if there are any."""
-    first = list({action.command: action for action in reversed(actions)}.values())[::-1]
-    admissible = [action for action in first if action.command.strip() in history.admissible_commands]
-    return admissible or first
+    first: dict[str, Action] = {}
+    for action in actions:
+        first.setdefault(action.command, action)
+    admissible = [action for name, action in first.items() if name.strip() in history.admissible_commands]
+    return admissible or list(first.values())

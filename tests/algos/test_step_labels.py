@@ -1,11 +1,13 @@
 import logging
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
+from agentgym_prm.algos.optim import make_optimizer
 from agentgym_prm.algos.step_labels import (
     IGNORED,
     EncodingReport,
@@ -235,3 +237,43 @@ def test_metrics_are_those_of_the_judged_places():
 
 def test_the_trainer_is_a_hugging_face_trainer():
     assert issubclass(ProcessRewardTrainer, Trainer)
+
+
+# --- learning ---
+
+
+def counting(rng):
+    """Eight sums of 0 … 4 and 1 or -1, four in ten of them wrong; each goes on with what the last one says."""
+    value, sums, labels = rng.randrange(5), [], []
+    start = value
+    for _ in range(8):
+        sign = rng.choice([sign for sign in (1, -1) if 0 <= value + sign <= 4])
+        right = value + sign
+        found = right if rng.random() < 0.6 else rng.choice([each for each in range(5) if each != right])
+        sums.append(f"then {value} {'+' if sign > 0 else '-'} 1 = {found}")
+        labels.append(RIGHT if found == right else WRONG)
+        value = found
+    return StepLabels(f"start with {start}", tuple(sums), tuple(labels))
+
+
+def test_a_model_from_scratch_learns_which_sums_are_right(tmp_path):
+    """The smaller version of benchmarks/step_labels.py; by chance the area is one half."""
+    rng = random.Random(0)
+    examples = [counting(rng) for _ in range(700)]
+    known = {each.steps for each in examples[:400]}
+    held_out = [each for each in examples[400:] if each.steps not in known]
+    texts = [text for each in examples[:50] for text in (each.input, *each.steps)]
+    loaded = load_model(ModelConfig(str(build_tiny(tmp_path / "tiny", texts, TINY)), device="cpu"))
+    made = ProcessRewardTrainer(
+        loaded.model,
+        arguments(tmp_path, num_train_epochs=10, per_device_train_batch_size=16, learning_rate=1e-2),
+        examples[:400],
+        held_out,
+        loaded.tokenizer,
+        optimizers=(make_optimizer(loaded.model.named_parameters(), "muon", 1e-2), None),
+    )
+    assert made.evaluate()["eval_auc"] < 0.6
+    made.train()
+    found = evaluate_steps(TokenLabelScorer(loaded.model, loaded.tokenizer), held_out)
+    assert found.steps.auc > 0.9
+    assert found.first_errors.f1 > 0.6
