@@ -8,30 +8,37 @@
     trainer.save_model(folder)
     scorer = TokenLabelScorer.load(folder)
 
-One forward pass reads an attempt with all its steps; only the two logits at the markers of judged steps count, and
-every judged step weighs the same. How a sequence looks: ``rewards/token_labels.py``. The names are those of
-https://github.com/sdiehl/prm, whose release trains on nothing: its examples hold no marker, and its labels are inverted
-against its logits. Here an example without a judged step is refused, and steps cut off by the length are counted.
+or, with settings of this package, ``train_step_labels``. One forward pass reads an attempt with all its steps; only the
+two logits at the markers of judged steps count, and every judged step weighs the same. How a sequence looks:
+``rewards/token_labels.py``.
+
+The names are those of https://github.com/sdiehl/prm, whose release trains on nothing: its examples hold no marker, and
+its labels are inverted against its logits. Here an example without a judged step is refused, and steps cut off by the
+length are counted.
 """
 
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from agentgym_prm.algos.optim import OPTIMIZERS, make_optimizer
 from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.models import unwrapped
 from agentgym_prm.rewards.step_labels import NEUTRAL, RIGHT, WRONG, StepLabels
 from agentgym_prm.rewards.step_quality import area_under_curve
-from agentgym_prm.rewards.token_labels import StepEncoder, TokenLabelSettings, context_length
+from agentgym_prm.rewards.token_labels import StepEncoder, TokenLabelScorer, TokenLabelSettings, context_length
 
 with needs_extra("train"):
     import torch
-    from transformers import Trainer
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
+WARMUP: Final = 0.05
+"""Share of the steps in which the learning rate rises."""
 IGNORED: Final = -100
 """Target of every place that does not count."""
 NEUTRALS: Final[Mapping[str, int | None]] = {"ignore": None, "right": RIGHT, "wrong": WRONG}
@@ -47,6 +54,42 @@ class TrainingRow(NamedTuple):
     token_ids: tuple[int, ...]
     targets: tuple[int, ...]
     cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabelsConfig:
+    """Training on step labels; the learning rate is that of the example of https://github.com/sdiehl/prm."""
+
+    epochs: int = 3
+    """Passes over the examples."""
+    batch_size: int = 8
+    """Attempts of a step of the optimiser."""
+    learning_rate: float = 2e-6
+    """Highest learning rate: linear warm-up over 5 % of the steps, then half a cosine."""
+    optimizer: str = "adamw"
+    """adamw, or muon for models from scratch (see optim.py)."""
+    neutral: str = "ignore"
+    """What steps labelled neutral count as: ignore, right or wrong."""
+    marker: str = "\n"
+    """Follows the problem and each step; one token."""
+    max_tokens: int | None = None
+    """Longest sequence: judged steps behind it are left out, and counted. By default the model's own."""
+    seed: int = 0
+    """Order of the examples."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownNameError.of("optimizer", self.optimizer, OPTIMIZERS)
+        if self.neutral not in NEUTRALS:
+            raise UnknownNameError.of("use of neutral steps", self.neutral, NEUTRALS)
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError(f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+
+    def settings(self, model: Any) -> TokenLabelSettings:
+        """What a model trained with this reads."""
+        return TokenLabelSettings(marker=self.marker, max_tokens=self.max_tokens or context_length(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +309,52 @@ def step_metrics(prediction: Any) -> dict[str, float]:
     metrics = {"accuracy": float(((margins > 0) == right).mean())}
     area = area_under_curve(margins[right], margins[~right])
     return metrics if area is None else {**metrics, "auc": area}
+
+
+def train_step_labels(
+    model: Any, tokenizer: Any, examples: Iterable[Any], config: StepLabelsConfig, *, run_dir: str | Path
+) -> tuple[TokenLabelScorer, EncodingReport]:
+    """Train a model in place; for more control take ``ProcessRewardTrainer`` itself.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        examples: As for the trainer.
+        config: Settings.
+        run_dir: Folder of the trainer; it keeps no checkpoints.
+
+    Returns:
+        The model as a scorer, and what became of the examples.
+
+    Raises:
+        ValueError: As for the trainer.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(run_dir),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup_steps=WARMUP,
+        lr_scheduler_type="cosine",
+        seed=config.seed,
+        save_strategy="no",
+        use_cpu=model.device.type == "cpu",
+        dataloader_pin_memory=model.device.type != "cpu",
+        disable_tqdm=True,
+        report_to="none",
+    )
+    settings = config.settings(model)
+    trainer = ProcessRewardTrainer(
+        model,
+        arguments,
+        examples,
+        data_collator=RewardDataCollator(tokenizer, settings, neutral=config.neutral),
+        optimizers=(make_optimizer(model.named_parameters(), config.optimizer, config.learning_rate), None),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    model.eval()
+    return TokenLabelScorer(model, tokenizer, settings), trainer.encoded
 
 
 def _judged_places(labels: torch.Tensor) -> torch.Tensor:
