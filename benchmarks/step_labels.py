@@ -1,6 +1,6 @@
 """Claim: a model from scratch, trained on step labels alone, tells right steps from wrong ones in unseen problems.
 
-    python benchmarks/step_labels.py [--seeds 0 1 2] [--problems 1500] [--processbench FOLDER]
+    python benchmarks/step_labels.py [--seeds 0 1 2] [--problems 2500] [--processbench FOLDER]
 
 Problems of eight sums and differences of 0 … 9 and 1 … 3. In every other problem half of the steps say a wrong result,
 from which the next step goes on. Prints accuracy, AUC and first-error F1 on problems that are not among those trained
@@ -108,7 +108,7 @@ def heading(title: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--problems", type=int, default=1500)
+    parser.add_argument("--problems", type=int, default=2500)
     parser.add_argument("--processbench", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
