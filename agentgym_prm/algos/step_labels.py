@@ -31,7 +31,13 @@ from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.models import unwrapped
 from agentgym_prm.rewards.step_labels import NEUTRAL, RIGHT, WRONG, StepLabels
 from agentgym_prm.rewards.step_quality import area_under_curve
-from agentgym_prm.rewards.token_labels import StepEncoder, TokenLabelScorer, TokenLabelSettings, context_length
+from agentgym_prm.rewards.token_labels import (
+    StepEncoder,
+    TokenLabelScorer,
+    TokenLabelSettings,
+    context_length,
+    padding_id,
+)
 
 with needs_extra("train"):
     import torch
@@ -127,8 +133,7 @@ class RewardDataCollator:
         self._classes = {label: _CLASSES[label] for label in (RIGHT, WRONG)}
         if (meaning := NEUTRALS[neutral]) is not None:
             self._classes[NEUTRAL] = _CLASSES[meaning]
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self._pad_id = int(pad_id)
+        self._pad_id = padding_id(tokenizer)
 
     def row(self, example: StepLabels | Mapping[str, Any]) -> TrainingRow:
         """An example as a sequence, cut at the longest.

@@ -27,7 +27,6 @@ from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.rewards.prm import READS, Asked, collate, last_hidden, pad_right
 from agentgym_prm.rewards.step_labels import StepLabels
 from agentgym_prm.rewards.step_quality import AGGREGATES, aggregate
-from agentgym_prm.transcript import Chat
 from agentgym_prm.types import Action, History
 
 with needs_extra("train"):
@@ -36,6 +35,8 @@ with needs_extra("train"):
 PLUS, MINUS = "+", "-"
 SETTINGS_FILE: Final = "step_labels.json"
 _SETTINGS_VERSION: Final = 1
+_KEPT: Final = 8192
+"""Texts whose ids are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class StepEncoder:
     def __init__(self, tokenizer: Any, marker: str = "\n") -> None:
         self.label_ids = (single_token(tokenizer, PLUS), single_token(tokenizer, MINUS))
         self.marker_id = single_token(tokenizer, marker)
-        self._encode = Chat(tokenizer).encode
+        self._tokenizer, self._known = tokenizer, dict[str, tuple[int, ...]]()
         begin = tokenizer.bos_token_id
         begins = begin is not None and tokenizer.encode(PLUS)[:1] == [begin]
         self._begin: tuple[int, ...] = (begin,) if begins else ()
@@ -127,6 +128,19 @@ class StepEncoder:
             ids += [*self._encode(step), self.marker_id]
             places.append(len(ids) - 1)
         return EncodedSteps(tuple(ids), tuple(starts), tuple(places))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        """Kept, because searches and agents ask for the same steps again and again."""
+        if text not in self._known:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[text] = tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._known[text]
+
+
+def padding_id(tokenizer: Any) -> int:
+    """What fills places that nothing sees: any token will do."""
+    return int(next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None))
 
 
 def context_length(model: Any) -> int | None:
@@ -165,7 +179,7 @@ class TokenLabelScorer:
         self.model, self.tokenizer = model, tokenizer
         self.encoder = StepEncoder(tokenizer, self.settings.marker)
         self._max_tokens = self.settings.max_tokens or context_length(model)
-        self._pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+        self._pad_id = padding_id(tokenizer)
         self._places_at_once = places_at_once(batch_tokens, model.device)
 
     @classmethod

@@ -217,6 +217,29 @@ def test_a_folder_that_the_trainer_saved_is_a_scorer(loaded, tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_adapters_are_trained_and_loaded_alike(tmp_path):
+    folder = build_tiny(tmp_path / "tiny", TEXTS, TINY)
+    loaded = load_model(ModelConfig(str(folder), device="cpu", lora_rank=2))
+    attempts = [StepLabels.from_json(row) for row in RAW]
+    scorer = TokenLabelScorer(loaded.model, loaded.tokenizer)
+    before = np.concatenate(scorer.step_scores(attempts))
+    made = trainer(loaded, tmp_path, max_steps=5, learning_rate=1e-2)
+    made.train()
+    made.save_model(str(tmp_path / "adapter"))
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    after = np.concatenate(TokenLabelScorer.load(tmp_path / "adapter", device="cpu").step_scores(attempts))
+    np.testing.assert_allclose(after, np.concatenate(scorer.step_scores(attempts)), atol=1e-6)
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_a_tokenizer_without_end_and_padding_will_do(loaded, tmp_path):
+    expected = TokenLabelScorer(loaded.model, loaded.tokenizer).step_scores([StepLabels.from_json(row) for row in RAW])
+    loaded.tokenizer.pad_token = loaded.tokenizer.eos_token = None
+    found = TokenLabelScorer(loaded.model, loaded.tokenizer).step_scores([StepLabels.from_json(row) for row in RAW])
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+    trainer(loaded, tmp_path, max_steps=1).train()
+
+
 def test_held_out_steps_are_evaluated_by_loss_accuracy_and_auc(loaded, tmp_path):
     held_out = [*RAW, {"input": "add 3", "value": ["3 + 3 = 5", "so 3"], "label": ["-", None]}]
     metrics = trainer(loaded, tmp_path, held_out=held_out).evaluate()
