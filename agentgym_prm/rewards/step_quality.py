@@ -156,7 +156,11 @@ def best_threshold(scores: Sequence[NDArray[np.float64]], labels: Sequence[int])
     Args:
         scores: Scores of the steps of each attempt.
         labels: Index of its first wrong step, -1 for none.
+
+    Raises:
+        ValueError: As for ``first_error_f1``.
     """
+    first_error_f1(labels, labels)
     # Between two neighbouring scores all thresholds find the same.
     values_N = np.unique(np.concatenate(scores))
     candidates = [THRESHOLD, *((values_N[1:] + values_N[:-1]) / 2), values_N[0], np.nextafter(values_N[-1], np.inf)]

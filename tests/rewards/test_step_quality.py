@@ -53,6 +53,13 @@ def test_the_best_threshold_is_as_good_as_any():
     assert quality(found) == max(quality(threshold) for threshold in np.linspace(-0.001, 1.01, 2000))
 
 
+def test_a_threshold_is_chosen_by_attempts_of_both_kinds():
+    with pytest.raises(ValueError, match="got 0 with and 0 without"):
+        best_threshold([], [])
+    with pytest.raises(ValueError, match="got 1 with and 0 without"):
+        best_threshold([np.array([0.5])], [0])
+
+
 def test_steps_are_told_apart_by_accuracy_and_auc():
     attempts = [StepLabels("p", ("a", "b", "c"), (1, -1, None)), StepLabels("p", ("a", "b", "c"), (1, 0, -1))]
     scores = [np.array([0.9, 0.6, 0.0]), np.array([0.6, 0.0, 0.1])]
