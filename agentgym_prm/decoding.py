@@ -87,9 +87,9 @@ class Candidate:
     finished: bool
     """Whether it came to an end by itself or by a stop condition."""
     logprob: float
-    """The sum over its tokens, as sampled."""
+    """The sum over all tokens sampled for it."""
     score: float = 0.0
-    """The final judge's."""
+    """The final judge's; minus infinity for a text without a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,9 @@ class _Partial:
 
     def grown(self, continuation: Continuation, separator: str, stop: Sequence[str]) -> "_Partial":
         """One step longer."""
-        step = continuation.text.removesuffix(separator)
+        step = continuation.text
+        while step.endswith(separator):  # a token may hold it twice
+            step = step.removesuffix(separator)
         finished = continuation.stop_reason == END or any(word in step for word in stop)
         return _Partial(
             self.text + continuation.text,
@@ -263,12 +265,17 @@ def _ranked(judge: Judge, problem: str, partials: Sequence[_Partial]) -> list[_P
 
 
 def _judged(judge: Judge, problem: str, partials: Sequence[_Partial]) -> NDArray[np.float64]:
-    scores_N = np.asarray(judge([StepLabels(problem, partial.steps) for partial in partials]), dtype=np.float64)
-    if scores_N.shape != (len(partials),) or not np.isfinite(scores_N).all():
-        raise ValueError(
-            f"a judge gives one finite score for each of {len(partials)} attempts, got shape {scores_N.shape}: "
-            f"{scores_N!r:.80}"
-        )
+    """The scores; a text that is all separators has no step to judge, and comes last."""
+    attempts = [StepLabels(problem, partial.steps) for partial in partials if partial.steps]
+    scores_N = np.full(len(partials), -np.inf)
+    if attempts:
+        found_N = np.asarray(judge(attempts), dtype=np.float64)
+        if found_N.shape != (len(attempts),) or not np.isfinite(found_N).all():
+            raise ValueError(
+                f"a judge gives one finite score for each of {len(attempts)} attempts, got shape {found_N.shape}: "
+                f"{found_N!r:.80}"
+            )
+        scores_N[[bool(partial.steps) for partial in partials]] = found_N
     return scores_N
 
 

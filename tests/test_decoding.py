@@ -131,6 +131,18 @@ def test_judges_are_shown_the_problem_and_the_steps_without_separators():
     assert asked == [("?", ("a",)), ("?", ("b",)), ("?", ("a", "c"))]
 
 
+def test_a_text_without_a_step_comes_last_and_separators_are_no_steps():
+    table = {"?": ("\n", "a\n\n"), "?\n": ("$",)}
+    for found in (
+        beam_search(Tree(table), "?", lambda attempts: np.full(len(attempts), -9.0), beam_width=2, beam_factor=1),
+        best_of_n(Tree(table), "?", lambda attempts: np.full(len(attempts), -9.0), 2),
+    ):
+        assert [(each.text, each.steps, each.score) for each in found.candidates] == [
+            ("a\n\n", ("a",), -9.0),
+            ("\n", (), -np.inf),
+        ]
+
+
 def test_best_of_n_takes_the_best_whole_solution():
     tree = Tree(TABLE)
     found = best_of_n(tree, "?", exact, 3)

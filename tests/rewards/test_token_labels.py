@@ -15,10 +15,13 @@ from transformers import (
 
 from agentgym_prm.agents.best_of_n import BestOfN
 from agentgym_prm.agents.core import Agent
+from agentgym_prm.decoding import beam_search
 from agentgym_prm.errors import StoreError, UnknownNameError
+from agentgym_prm.generation import LocalGenerator
 from agentgym_prm.models import build_tokenizer, load_tokenizer
 from agentgym_prm.rewards.core import Weighted
 from agentgym_prm.rewards.step_labels import StepLabels
+from agentgym_prm.rewards.step_quality import aggregated
 from agentgym_prm.rewards.token_labels import StepEncoder, TokenLabelScorer, TokenLabelSettings, single_token
 from agentgym_prm.rewards.wrappers import rewarded
 from agentgym_prm.testing import check_scorer
@@ -264,6 +267,17 @@ def test_best_of_n_takes_what_the_model_scores_highest(scorer):
     chosen = BestOfN(Proposer(), scorer, 2).act(HISTORIES[0])
     assert chosen.command == ("open it", "take the key")[int(scores.argmax())]
     assert chosen.scores["step_labels"] == pytest.approx(scores.max())
+
+
+def test_a_beam_is_judged_by_the_model(scorer):
+    generator = LocalGenerator(scorer.model, scorer.tokenizer, max_new_tokens=4)
+    judge = aggregated(scorer, "mean")
+    search = {"separator": " ", "beam_width": 2, "beam_factor": 3, "max_steps": 2}
+    found = beam_search(generator, "add 2 and 3\n", judge, problem="add 2 and 3", **search)
+    scores = [float(np.mean(slow_scores(scorer, StepLabels("add 2 and 3", each.steps)))) for each in found.candidates]
+    np.testing.assert_allclose([each.score for each in found.candidates], scores, atol=TOLERANCE)
+    assert len(scores) == 2
+    assert scores[0] > scores[1]
 
 
 def test_step_rewards_pay_the_score_of_each_turn(scorer):
