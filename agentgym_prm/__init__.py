@@ -15,12 +15,14 @@ from agentgym_prm.agents.scripted import (
     SearcherAgent,
     ShopperAgent,
 )
+from agentgym_prm.agents.tree_search import TreeSearch
 from agentgym_prm.envs import ENV_IDS, register_envs
 from agentgym_prm.envs.core import TextEnv, TextSpace, TextVectorEnv
 from agentgym_prm.evaluate import EvalReport, evaluate
 from agentgym_prm.rewards.core import FunctionScorer, RandomScorer, RewardTerm, StepScorer, Weighted
 from agentgym_prm.rewards.rubric import Rubric
 from agentgym_prm.rewards.shaping import Shaping
+from agentgym_prm.rewards.step_labels import StepLabels
 from agentgym_prm.rewards.wrappers import StepReward, VectorStepReward, rewarded
 from agentgym_prm.rollout import collect
 from agentgym_prm.types import Action, History, InfoKey, Step, Trajectory
@@ -48,6 +50,7 @@ __all__ = [
     "Shaping",
     "ShopperAgent",
     "Step",
+    "StepLabels",
     "StepReward",
     "StepScorer",
     "Switch",
@@ -55,6 +58,7 @@ __all__ = [
     "TextSpace",
     "TextVectorEnv",
     "Trajectory",
+    "TreeSearch",
     "VectorStepReward",
     "Weighted",
     "__version__",

@@ -43,6 +43,8 @@ _TRAINING = {
     "targets": "Estimate Q of commands at states of rollouts, for a reward model to learn.",
     "train-prm": "Train a process reward model and judge it on held-out tasks.",
     "train-progress": "Train a progress estimator and judge it on held-out tasks.",
+    "train-step-labels": "Train a model to judge steps, by labels of steps.",
+    "eval-steps": "Judge scorers of steps by step labels.",
     "train": "Train a policy by playing.",
 }
 """Commands that load torch, and what the overview says of them."""

@@ -6,7 +6,7 @@
     ├── BudgetExceededError (RuntimeError)      what may be spent on requests to a model server is spent
     ├── GameFormatError (ValueError)            a game file that is damaged or of an unknown kind
     ├── DataNotFoundError (FileNotFoundError)   game data that are not where they were looked for
-    ├── DataFormatError (ValueError)            a corpus or question file with a row that is none
+    ├── DataFormatError (ValueError)            a corpus, question or label file with a row that is none
     ├── IndexFormatError (ValueError)           a folder that holds no whole search index of this version
     ├── SearchServerError (ConnectionError)     a retrieval server that does not answer, or answers something else
     ├── MissingDependencyError (ImportError)    an optional package that is not installed
@@ -43,7 +43,7 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
 
 
 class DataFormatError(AgentGymError, ValueError):
-    """A corpus or a file of questions is damaged or of an unknown kind; the message names the file and the row."""
+    """A corpus, or a file of questions or step labels, is damaged or of an unknown kind; the message names the file and the row."""
 
 
 class IndexFormatError(AgentGymError, ValueError):

@@ -15,6 +15,7 @@ from agentgym_prm.algos.prm import PRMConfig
 from agentgym_prm.algos.processes import Processes
 from agentgym_prm.algos.progress import ProgressConfig
 from agentgym_prm.algos.sft import SFTConfig
+from agentgym_prm.algos.step_labels import StepLabelsConfig
 from agentgym_prm.algos.tracking import TRACKERS
 from agentgym_prm.envs import ALFWORLD
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
@@ -26,12 +27,16 @@ from agentgym_prm.rewards.core import RandomScorer, StepScorer
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.progress import MAX_LENGTH
 from agentgym_prm.rewards.specification import RewardSpecification
+from agentgym_prm.rewards.step_labels import read_step_labels
+from agentgym_prm.rewards.step_quality import BASELINES, THRESHOLD, best_threshold, evaluate_steps
 from agentgym_prm.rewards.targets import TRAIN_SHARE
+from agentgym_prm.rewards.token_labels import SETTINGS_FILE, TokenLabelScorer
 from agentgym_prm.stages.config import DevelopmentConfig, GamesConfig, PolicyConfig, TargetsConfig
 from agentgym_prm.stages.form import DONE
 from agentgym_prm.stages.policy import TRAJECTORIES, load_policy, train_sft, vocabulary_texts
 from agentgym_prm.stages.progress import train_progress_estimator
 from agentgym_prm.stages.reward import train_reward_model
+from agentgym_prm.stages.step_labels import evaluation_table, step_scorer, train_on_step_labels
 from agentgym_prm.stages.targets import make_targets
 from agentgym_prm.stages.training import train_policy
 
@@ -52,6 +57,8 @@ def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         "targets": _targets_command(defaults),
         "train-prm": _train_prm_command(defaults),
         "train-progress": _train_progress_command(defaults),
+        "train-step-labels": _train_step_labels_command(tiny=tiny),
+        "eval-steps": eval_steps,
         "train": _train_command(defaults, _named("--algo", arguments) or _ALGORITHM, tiny=tiny),
     }
 
@@ -259,6 +266,88 @@ def _train_progress_command(defaults: PipelineConfig) -> Callable[..., int]:
     return train_progress
 
 
+def _train_step_labels_command(*, tiny: bool) -> Callable[..., int]:
+    # A tiny model starts from scratch, which takes higher rates and more passes (benchmarks/step_labels.py).
+    preset = StepLabelsConfig(epochs=8, batch_size=16, learning_rate=5e-3, optimizer="muon")
+
+    def train_step_labels(
+        labels: Path,
+        run_dir: Path,
+        model: Annotated[ModelConfig, arg(name="")] = ModelConfig(model=""),
+        steps: StepLabelsConfig = preset if tiny else StepLabelsConfig(),
+        form: str | None = None,
+        tiny: TinyConfig = TinyConfig(),
+        train_share: float = TRAIN_SHARE,
+        seed: int = 0,
+    ) -> int:
+        """Train a model to judge steps, by labels of steps: RUN_DIR/model, RUN_DIR/quality.json.
+
+        Args:
+            labels: File of step labels: {"input": ..., "value": [...], "label": ["+", "-", ...]} a line, PRM800K,
+                Math-Shepherd, ProcessBench or AgentProcessBench; .gz too.
+            run_dir: Folder to write to; one that is done is skipped.
+            model: What to start from: tiny, a name on the hub or a folder.
+            steps: The training.
+            form: Of the file, by default told by its first row: steps, prm800k, math_shepherd, processbench or
+                agentprocessbench.
+            tiny: Shape of a tiny model.
+            train_share: Share of the problems that is trained on; the others judge.
+            seed: Seed of everything random; stands in place of the seeds of single settings.
+        """
+        quiet()
+        if not model.model:
+            raise UsageError("--model is missing: tiny, or the folder or name of the model that training starts from")
+        chosen = replace(model, model=model_folder(model.model))
+        if chosen.model != TINY:
+            check_model(chosen.model)
+        train_on_step_labels(
+            run_dir,
+            labels,
+            chosen,
+            replace(steps, seed=seed),
+            tiny=replace(tiny, seed=seed),
+            form=form,
+            train_share=train_share,
+            seed=seed,
+            say=_say,
+        )
+        return 0
+
+    return train_step_labels
+
+
+def eval_steps(
+    labels: Path,
+    scorer: tuple[str, ...] = tuple(BASELINES),
+    form: str | None = None,
+    threshold: float = THRESHOLD,
+    threshold_from: Path | None = None,
+) -> int:
+    """Judge scorers of steps by step labels: accuracy and AUC of steps, and ProcessBench's F1 of first errors.
+
+    Args:
+        labels: File of step labels, as for train-step-labels.
+        scorer: Folders of models, and baselines: correct (every step is right), length (long ones are wrong), random.
+        form: Of the file, by default told by its first row.
+        threshold: Below it a step counts as wrong.
+        threshold_from: File of step labels; each scorer takes the threshold that finds first errors best there.
+            ProcessBench's authors take its gsm8k part.
+    """
+    quiet()
+    attempts = read_step_labels(labels, form)
+    tuned = [] if threshold_from is None else [a for a in read_step_labels(threshold_from) if a.first_error is not None]
+    rows = []
+    for name in scorer:
+        chosen, found = step_scorer(name), threshold
+        if threshold_from is not None:
+            found = best_threshold(
+                chosen.step_scores(tuned), [a.first_error for a in tuned if a.first_error is not None]
+            )
+        rows.append((name, evaluate_steps(chosen, attempts, threshold=found)))
+    print(evaluation_table(rows))
+    return 0
+
+
 def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool) -> Callable[..., int]:
     preset = algorithm(algorithm_name).preset(tiny=tiny)
 
@@ -396,10 +485,11 @@ def _scorer(agent: Agent, name: str, seed: int) -> StepScorer:
         if not isinstance(agent, LocalAgent):
             raise UsageError(f"--scorer likelihood needs a model as --agent, not {agent.name!r}")
         return LikelihoodScorer(agent)
-    folder = Path(name) / "model" if (Path(name) / "model" / "prm.json").is_file() else Path(name)
-    if not folder.exists():
+    if not Path(name).exists():
         raise UnknownNameError.of("scorer", name, [*SCORERS, "a folder of a reward model"])
-    return ProcessRewardModel.load(folder)
+    inner = Path(name) / "model"
+    folder = inner if any((inner / file).is_file() for file in ("prm.json", SETTINGS_FILE)) else Path(name)
+    return TokenLabelScorer.load(folder) if (folder / SETTINGS_FILE).is_file() else ProcessRewardModel.load(folder)
 
 
 def _trajectories(path: Path) -> Path:

@@ -61,8 +61,8 @@ def test_public_names_are_sorted_and_pinned():
         "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
         "HomekeeperAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
-        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepReward", "StepScorer", "Switch", "TextEnv",
-        "TextSpace", "TextVectorEnv", "Trajectory", "VectorStepReward", "Weighted", "__version__",
+        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepLabels", "StepReward", "StepScorer", "Switch", "TextEnv",
+        "TextSpace", "TextVectorEnv", "Trajectory", "TreeSearch", "VectorStepReward", "Weighted", "__version__",
         "collect", "evaluate", "rewarded",
     }  # fmt: skip
     assert all(hasattr(agentgym_prm, name) for name in agentgym_prm.__all__)
@@ -70,6 +70,8 @@ def test_public_names_are_sorted_and_pinned():
 
 def test_layers_import_only_downwards():
     """One way only: types, folding, transcript ← models, envs ← agents, rewards ← rollout ← evaluate ← report, algos.
+
+    Sampling tokens knows no agent; decoding texts knows step labels, and the generator on this machine knows decoding.
 
     ``search`` and ``inference`` know nothing of the package but its errors; environments may import the first.
 
@@ -79,7 +81,7 @@ def test_layers_import_only_downwards():
     what runs leave on disk; its charts know nothing of the package.
     """
     package = Path(agentgym_prm.__file__).parent
-    top = ("families", "stages", "pipeline", "training_cli", "cli", "testing")
+    top = ("decoding", "generation", "families", "stages", "pipeline", "training_cli", "cli", "testing")
     late = ("rollout", "evaluate", "report", "charts", "algos", *top)
     forbidden = {
         "types.py": ("draws", "transcript", "models", "envs", "agents", "rewards", *late),
@@ -91,6 +93,9 @@ def test_layers_import_only_downwards():
         ),
         "search": ("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", *late),
         "transcript.py": ("models", "envs", "agents", "rewards", *late),
+        "sampling.py": ("types", "transcript", "models", "envs", "agents", "rewards", *late),
+        "decoding.py": ("models", "sampling", "envs", "agents", *(name for name in late if name != "decoding")),
+        "generation.py": ("models", "envs", "agents", "rewards", *(name for name in late if name != "decoding")),
         "models.py": ("envs", "agents", "rewards", *late),
         "envs": ("transcript", "models", "agents", "rewards", *late),
         "agents": (
@@ -129,11 +134,14 @@ def test_importing_search_and_inference_loads_no_heavy_library(module):
     [
         "agents",
         "agents.best_of_n",
+        "agents.tree_search",
+        "decoding",
         "rewards",
         "rewards.baselines",
         "rewards.branching",
         "rewards.oracle",
         "rewards.quality",
+        "rewards.step_quality",
     ],
 )
 def test_agents_and_rewards_can_be_imported_in_any_order_and_load_no_heavy_library(module):

@@ -12,6 +12,7 @@ from agentgym_prm.agents.scripted import (
     ReplayAgent,
     ShopperAgent,
 )
+from agentgym_prm.agents.tree_search import TreeSearch
 
 __all__ = [
     "Agent",
@@ -25,4 +26,5 @@ __all__ = [
     "ReplayAgent",
     "ShopperAgent",
     "Switch",
+    "TreeSearch",
 ]

@@ -16,7 +16,6 @@ the same prompt are computed once for as long as the weights stay as they are: r
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any, Final
@@ -29,7 +28,8 @@ from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
 from agentgym_prm.draws import mix, uniform
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
-from agentgym_prm.packing import ReplyTree, batches_by_length, pack, pad_left, places_at_once, takes_any_mask
+from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
+from agentgym_prm.sampling import Sample, prefill, sample
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import PARSE_ERROR, Action, History
 
@@ -44,20 +44,6 @@ _KEPT: Final = 8192
 """Prompts whose scored commands are kept: some 20 MB with a dozen commands each."""
 _COPIED: Final = 2**24
 """Most numbers of a model whose weights are copied, to see whether they changed: 64 MB, well over a tiny model's."""
-_ALIVE: Final = 0.8
-"""At this share of unfinished replies, or below it, the finished ones are taken out of the batch."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """A reply that is being sampled; ``draws`` is what its random numbers start from."""
-
-    prompt: int
-    draws: int
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    stop_reason: str = ""
-
 
 _Replies = tuple[tuple[int, ...], ...]
 _Asked = tuple[tuple[int, ...], _Replies]
@@ -172,67 +158,32 @@ class LocalAgent(Agent):
         # Without temperature all samples are the same one.
         copies = n if self.temperature > 0 else 1
         rows = [
-            _Row(index, self._draws(history, candidate))
+            Sample(index, self._draws(history, candidate))
             for index, history in enumerate(histories)
             for candidate in range(copies)
         ]
-        logits, cache, mask = self._prefill([each.token_ids for each in encoded])
-        if copies > 1:
-            cache.batch_repeat_interleave(copies)
-            logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
-        positions = mask.sum(1)
-        running = rows
-        while True:
-            self._extend(running, logits)
-            alive = [place for place, row in enumerate(running) if not row.stop_reason]
-            if not alive:
-                break
-            # Not whenever one ends: taking rows out copies the keys and values of all others.
-            if len(alive) <= _ALIVE * len(running):
-                chosen = torch.tensor(alive, device=mask.device)
-                cache.batch_select_indices(chosen)
-                mask, positions = mask[chosen], positions[chosen]
-                running = [running[place] for place in alive]
-            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-            tokens = torch.tensor([[row.ids[-1]] for row in running], device=mask.device)
-            output = self.model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, cache, positions = output.logits[:, -1], output.past_key_values, positions + 1
+        sample(
+            self.model,
+            [each.token_ids for each in encoded],
+            rows,
+            pad_id=self.pad_id,
+            temperature=self.temperature,
+            max_new_tokens=self._max_new_tokens,
+            ended=self._ended,
+        )
         actions: list[list[Action]] = [[] for _ in histories]
         for row in rows:
             action = self._parsed(row, encoded[row.prompt])
             actions[row.prompt] += [action] * (n if copies == 1 else 1)
         return actions
 
-    def _extend(self, rows: list[_Row], logits: torch.Tensor) -> None:
-        """Draw the next token of each row."""
-        logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
-        if self.temperature == 0:
-            drawn = logprobs.argmax(-1)
-        else:
-            draws = [0.0 if row.stop_reason else uniform(len(row.ids), after=row.draws) for row in rows]
-            drawn = _inverse_cdf(
-                logprobs.double().exp(), torch.tensor(draws, dtype=torch.float64, device=logits.device)
-            )
-        picked = logprobs.gather(1, drawn[:, None])[:, 0]
-        for row, token, logprob in zip(rows, drawn.tolist(), picked.tolist(), strict=True):
-            if row.stop_reason:
-                continue
-            row.ids.append(token)
-            row.logprobs.append(logprob)
-            if token in self.encoder.chat.stop_ids:
-                row.stop_reason = "end"
-            elif self._stop and any(text in self.encoder.chat.decode(row.ids) for text in self._stop):
-                row.stop_reason = "stop"
-            elif len(row.ids) >= self._max_new_tokens:
-                row.stop_reason = "length"
+    def _ended(self, token_ids: list[int]) -> str:
+        if token_ids[-1] in self.encoder.chat.stop_ids:
+            return "end"
+        is_stopped = self._stop and any(text in self.encoder.chat.decode(token_ids) for text in self._stop)
+        return "stop" if is_stopped else ""
 
-    def _parsed(self, row: _Row, encoded: Encoded) -> Action:
+    def _parsed(self, row: Sample, encoded: Encoded) -> Action:
         reply = self.encoder.chat.decode(row.ids)
         parsed = self.prompt.parse(reply)
         return Action(
@@ -358,7 +309,7 @@ class LocalAgent(Agent):
 
     def _score_cached(self, prompts: list[tuple[int, ...]], replies: list[_Replies]) -> list[list[float]]:
         """Keys and values of each prompt, repeated for its replies."""
-        logits, cache, mask = self._prefill(prompts)
+        logits, cache, mask = prefill(self.model, prompts, self.pad_id)
         first = torch.log_softmax(logits.float(), -1)
         flat = [reply for group in replies for reply in group]
         longest = max(len(reply) for reply in flat)
@@ -385,16 +336,6 @@ class LocalAgent(Agent):
         return [row[: len(reply)] for row, reply in zip(scored.tolist(), flat, strict=True)]
 
     # --- both ---
-
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
-        """Logits after each prompt, the keys and values, and the attention mask; padding is on the left."""
-        ids, mask = pad_left(prompts, self.pad_id)
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
-        )
-        return output.logits[:, -1], output.past_key_values, mask
 
     def _draws(self, history: History, candidate: int) -> int:
         return mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
@@ -427,13 +368,6 @@ def _all_equal(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) 
 
 def _flat(sequences: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=count)
-
-
-def _inverse_cdf(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """The token of each row at which the cumulated probability passes the draw."""
-    cumulative = probabilities.cumsum(-1)
-    drawn = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True)[:, 0]
-    return drawn.clamp(max=probabilities.shape[-1] - 1)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:

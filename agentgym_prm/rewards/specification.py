@@ -2,7 +2,8 @@
 
 ::
 
-    prm:FOLDER             a reward model's score less that of the best admissible command: 0, or what is lost by it
+    prm:FOLDER             a reward model's score less that of the best admissible command: 0, or what is lost by it;
+                           the model is one of actions (train-prm) or of steps (train-step-labels)
     prm-advantage:FOLDER   its score less the mean of all admissible commands
     prm-score:FOLDER       its score as it is; positive at every step, so that long episodes are paid for
     spa:FOLDER             a turn's contribution to the outcome, by a progress estimator (arXiv:2505.20732)
@@ -27,6 +28,7 @@ from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.progress import ProgressEstimator
 from agentgym_prm.rewards.rubric import RUBRICS, Rubric
 from agentgym_prm.rewards.shaping import Shaping, ValuePotential, goal_conditions
+from agentgym_prm.rewards.token_labels import SETTINGS_FILE, TokenLabelScorer
 
 SCORERS: Final = ("prm", "prm-advantage", "prm-score", "spa")
 """Kinds that judge an action before it is taken."""
@@ -35,7 +37,11 @@ _BASELINES: Final[Mapping[str, Baseline]] = {"prm": "best", "prm-advantage": "me
 """What the score of a reward model is compared with."""
 _POTENTIALS: Final = ("gcsr", "value")
 _FORM: Final = "write KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, as in prm:runs/demo/prm@0.5"
-_MODEL_FILES: Final = {"prm.json": "process reward model", "progress.json": "progress estimator"}
+_MODEL_FILES: Final = {
+    "prm.json": "process reward model",
+    SETTINGS_FILE: "step-label model",
+    "progress.json": "progress estimator",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,8 @@ class RewardSpecification:
         folder = self._model_folder()
         if self.kind == "spa":
             return ProgressEstimator.load(folder, **options)
+        if (folder / SETTINGS_FILE).is_file():
+            return TokenLabelScorer.load(folder, **options)
         model = ProcessRewardModel.load(folder, **options)
         if model.settings.judges != "action":
             raise UsageError(f"{folder} is a value model: use it as shaping:value:{self.argument}")
@@ -141,11 +149,11 @@ class RewardSpecification:
     def _model_folder(self) -> Path:
         """Where the model is, for it may be the folder of the stage that trained it."""
         assert self.folder is not None
-        file = "progress.json" if self.kind == "spa" else "prm.json"
+        files = {"spa": ("progress.json",), "shaping": ("prm.json",)}.get(self.kind, ("prm.json", SETTINGS_FILE))
         for place in (self.folder, self.folder / "model"):
-            if (place / file).is_file():
+            if any((place / file).is_file() for file in files):
                 return place
-        raise UsageError(f"{self}: {_what_is_in(self.folder)}, no {_MODEL_FILES[file]}")
+        raise UsageError(f"{self}: {_what_is_in(self.folder)}, no {_MODEL_FILES[files[0]]}")
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.argument}" + (f"@{self.coef:g}" if self.coef != 1 else "")

@@ -7,12 +7,14 @@ from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.envs import TOY
 from agentgym_prm.errors import UnknownNameError, UsageError
 from agentgym_prm.evaluate import make_envs
-from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny
+from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny, load_model
 from agentgym_prm.rewards.core import AdvantageScorer
 from agentgym_prm.rewards.prm import PRMSettings, ProcessRewardModel
 from agentgym_prm.rewards.progress import ProgressEstimator
 from agentgym_prm.rewards.specification import RewardSpecification, load_terms
+from agentgym_prm.rewards.token_labels import TokenLabelScorer
 from agentgym_prm.rewards.wrappers import rewarded
+from agentgym_prm.types import Action
 
 parse = RewardSpecification.parse
 
@@ -146,3 +148,18 @@ def test_a_judge_orders_actions_and_a_rubric_is_none(models, episodes):
     assert advantages.name == "regret_prm"
     with pytest.raises(UsageError, match="rubric:step_price judges turns that are over: an action is judged by prm"):
         parse("rubric:step_price").scorer()
+
+
+def test_a_model_of_steps_is_paid_as_a_reward_model_is(models, episodes, tmp_path):
+    """The score of each command less that of the best one, both P(+) of the command as the next step."""
+    loaded = load_model(ModelConfig(str(models / "body"), device="cpu"))
+    model = TokenLabelScorer(loaded.model, loaded.tokenizer)
+    model.save(tmp_path / "steps" / "model")
+    (weighted,) = load_terms([parse(f"prm:{tmp_path / 'steps'}@2")], device="cpu")
+    paid = [step.process_reward for each in rewarded(episodes[:1], [weighted]) for step in each.steps]
+    for history, step, found in zip(episodes[0].histories(), episodes[0].steps, paid, strict=True):
+        commands = [step.action.command, *history.admissible_commands]
+        own, *others = model.score([history] * len(commands), [Action(command) for command in commands])
+        assert found == pytest.approx(2 * (own - max(others)), abs=1e-5)
+    with pytest.raises(UsageError, match="holds a step-label model, no progress estimator"):
+        parse(f"spa:{tmp_path / 'steps'}")
