@@ -61,7 +61,8 @@ def test_public_names_are_sorted_and_pinned():
         "ENV_IDS", "Action", "Agent", "BestOfN", "EvalReport", "ExpertAgent", "FunctionScorer", "HandcodedAgent",
         "HomekeeperAgent",
         "History", "InfoKey", "Mixture", "RandomAgent", "RandomScorer", "ReplayAgent", "RewardTerm", "Rubric",
-        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepLabels", "StepReward", "StepScorer", "Switch", "TextEnv",
+        "SearcherAgent", "Shaping", "ShopperAgent", "Step", "StepLabels", "StepReward", "StepScorer", "Switch",
+        "TextEnv",
         "TextSpace", "TextVectorEnv", "Trajectory", "TreeSearch", "VectorStepReward", "Weighted", "__version__",
         "collect", "evaluate", "rewarded",
     }  # fmt: skip
