@@ -43,7 +43,7 @@ class DataNotFoundError(AgentGymError, FileNotFoundError):
 
 
 class DataFormatError(AgentGymError, ValueError):
-    """A corpus, or a file of questions or step labels, is damaged or of an unknown kind; the message names file and row."""
+    """A corpus, or a file of questions or step labels, is damaged or of an unknown kind; the message names the row."""
 
 
 class IndexFormatError(AgentGymError, ValueError):
