@@ -15,6 +15,7 @@ from agentgym_prm.envs.webshop import cache, catalog, official
 from agentgym_prm.envs.webshop.catalog import HumanInstruction, catalogue_of, open_catalogue
 from agentgym_prm.envs.webshop.product import product_of, product_record
 from agentgym_prm.errors import DataNotFoundError, GameFormatError, UnknownNameError
+from agentgym_prm.search import cache as search_cache
 from tests.live.webshop_record_rewards import digest
 
 RAW = {
@@ -385,8 +386,9 @@ def test_files_are_hashed_once_while_their_size_and_time_stay(folder, monkeypatc
     write(folder, [RAW])
     reopened(folder)
     hashed = []
-    digest_of = cache.hashlib.file_digest
-    monkeypatch.setattr(cache.hashlib, "file_digest", lambda *given: hashed.append(given) or digest_of(*given))
+    # A file that is read to be hashed gets a progress bar, which shows where that takes long.
+    bar = search_cache.tqdm
+    monkeypatch.setattr(search_cache, "tqdm", lambda *given, **more: hashed.append(given) or bar(*given, **more))
     reopened(folder)
     assert not hashed
     os.utime(folder / "items_shuffle.json", ns=(1, 1))
