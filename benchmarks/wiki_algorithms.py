@@ -8,9 +8,11 @@ searches and answers that the texts suggest, two searches at most. Each is
 trained in training questions for the same number of environment steps. The outcome is exact match; a turn is paid
 (arXiv:2505.11821) 0.2 for a tool that ran and 0.5 for the first result with the answer in it:
 
-``GRPO-OR``   the outcome alone                     ``GRPO-MR``   outcome and turn rewards summed over the episode
-``MT-GRPO``   turns and outcome compared with the group's each for itself
-``MS-PO``     return-to-go of both, turn by turn    ``MT-PPO``    generalised advantage estimation over both, with values
+``GRPO-OR``   the outcome alone
+``GRPO-MR``   outcome and turn rewards, summed over the episode
+``MT-GRPO``   turns and outcome, compared with the group's each for itself
+``MS-PO``     the return-to-go of both, turn by turn
+``MT-PPO``    generalised advantage estimation over both, with values
 ``PPO-OR``    the same over the outcome alone
 
 Judged on test questions, whose entities training questions do not ask for, as the policy samples (temperature 1): exact
