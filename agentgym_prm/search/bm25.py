@@ -4,14 +4,16 @@ Scores are those of Lucene's ``BM25Similarity`` (8.5 and newer): ``idf - idf / (
 ``idf = ln(1 + (N - n + 0.5) / (n + 0.5))``, no factor ``k1 + 1``, in single precision; a document's parts are added in
 double and rounded once. ``N`` counts the documents that hold a term at all, of which ``n`` hold this one.
 
-Where numba is installed (extra ``[fast]``), ``kernel`` searches; its first call in a new installation compiles it,
-which takes seconds. Elsewhere numpy does: a query's terms are taken in turn, those that can add most first (MaxScore:
-Turtle and Flood 1995, "Query evaluation: strategies and optimizations"). As soon as those that are left cannot lift a
-new document among the best, only the documents met so far are looked up in them. Both give the results of a full count.
+Numpy searches: a query's terms are taken in turn, those that can add most first (MaxScore: Turtle and Flood 1995,
+"Query evaluation: strategies and optimizations"). As soon as those that are left cannot lift a new document among the
+best, only the documents met so far are looked up in them. Where numba is installed (extra ``[fast]``), ``kernel`` takes
+over as soon as a process has searched for half a second: loading it takes as long, and compiling it, once in an
+installation, some ten seconds. Both give the results of a full count.
 """
 
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
@@ -33,6 +35,8 @@ _WORTH_RANKING: Final = 0.5
 _WORTH_COUNTING: Final = 2
 """Once they suffice, a list that has this many times as many is not gone through: they are looked up in it."""
 
+_WORTH_LOADING_S: Final = 0.5
+"""Seconds that a process searches in numpy before it loads the compiled loop."""
 _AT_ONCE: Final = 1 << 20
 """Hits that the compiled loop has room for."""
 _LISTS: Final = (
@@ -50,6 +54,13 @@ def _kernel() -> ModuleType | None:
         return None
 
 
+class _Clock:
+    """How long this process has searched in numpy; threads may lose some of it to one another."""
+
+    seconds = 0.0
+
+
+_numpy = _Clock()
 _hit = partial(tuple.__new__, Hit)  # what Hit._make does, in half the time
 
 
@@ -144,15 +155,15 @@ class BM25Index:
         """
         check_request(queries, k)
         k = min(k, len(self))
-        kernel = _kernel()
-        if kernel is None or not k:
-            found = (self._best(query, k) for query in queries)
-            return [_hits(documents.tolist(), scores.tolist()) for documents, scores in found]
-        at_once = max(_AT_ONCE // k, 1)
-        if len(queries) <= at_once:
-            return self._found(kernel, queries, k)
-        parts = (queries[first : first + at_once] for first in range(0, len(queries), at_once))
-        return [hits for part in parts for hits in self._found(kernel, part, k)]
+        found: list[list[Hit]] = []
+        while len(found) < len(queries):
+            kernel = _kernel() if k and _numpy.seconds >= _WORTH_LOADING_S else None
+            if kernel is None:
+                documents, scores = self._best(queries[len(found)], k)
+                found.append(_hits(documents.tolist(), scores.tolist()))
+            else:
+                found += self._found(kernel, queries[len(found) : len(found) + max(_AT_ONCE // k, 1)], k)
+        return found
 
     def _found(self, kernel: ModuleType, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """``search`` for not too many queries, compiled."""
@@ -178,12 +189,14 @@ class BM25Index:
 
     def _best(self, query: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         """``search`` for one query, in numpy."""
+        start = time.perf_counter()
         documents, scores = self._candidates(self._terms(query), k)
         rounded = scores.astype(np.float32)
         if len(documents) > k:
             kept = rounded >= _kth(rounded, k)  # with all that tie for the last place
             documents, rounded = documents[kept], rounded[kept]
         order = np.lexsort((self._ranks[documents] if len(self._ranks) else documents, -rounded))[:k]
+        _numpy.seconds += time.perf_counter() - start
         return documents[order], rounded[order]
 
     def _terms(self, query: str) -> list[_Term]:

@@ -44,6 +44,7 @@ def way(request, monkeypatch):
         monkeypatch.setattr(bm25, "_kernel", lambda: None)
     else:
         pytest.importorskip("numba", reason="numba is not installed: pip install 'agentgym_prm[fast]'")
+        monkeypatch.setattr(bm25, "_WORTH_LOADING_S", 0.0)
 
 
 def test_scores_are_those_computed_by_hand(way):

@@ -37,6 +37,12 @@ def index(request, documents):
     return BM25Index.build(documents, names=names)
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """The compiled loop searches from the first query on."""
+    monkeypatch.setattr(bm25, "_WORTH_LOADING_S", 0.0)
+
+
 def both(index: BM25Index, queries: list[str], k: int) -> tuple[list[list[Hit]], list[list[Hit]]]:
     """What is found compiled, and what in numpy."""
     compiled = index.search(queries, k)
@@ -113,12 +119,30 @@ print(BM25Index.build(["blue", "red"]).search(["red"], 1)[0][0].document, bm25._
     assert result.stdout == "1 None\n"
 
 
-def test_building_and_opening_load_no_numba(tmp_path):
+def test_numba_is_loaded_when_numpy_has_searched_for_long_enough_also_within_a_call(index, monkeypatch):
+    queries = texts(60, seed=9)
+    wanted, in_numpy = both(index, queries, 10)
+    calls = []
+    found, best = BM25Index._found, BM25Index._best
+    monkeypatch.setattr(BM25Index, "_found", lambda *given: calls.append("compiled") or found(*given))
+    monkeypatch.setattr(BM25Index, "_best", lambda *given: calls.append("numpy") or best(*given))
+    monkeypatch.setattr(bm25, "_WORTH_LOADING_S", 1e9)
+    assert index.search(queries, 10) == in_numpy == wanted
+    assert calls == ["numpy"] * 60
+    calls.clear()
+    # No query takes less than a microsecond, nor a thousand times as long.
+    monkeypatch.setattr(bm25, "_numpy", bm25._Clock())
+    monkeypatch.setattr(bm25, "_WORTH_LOADING_S", 1e-6)
+    assert index.search(queries, 10) == wanted
+    assert calls == ["numpy", "compiled"]
+
+
+def test_a_few_searches_load_no_numba(tmp_path):
     code = f"""
 import sys
 from agentgym_prm.search import BM25Index
 BM25Index.build(["blue", "red"]).save({str(tmp_path / "index")!r})
-len(BM25Index.open({str(tmp_path / "index")!r}))
+BM25Index.open({str(tmp_path / "index")!r}).search(["red"] * 10, 1)
 print("numba" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
