@@ -205,9 +205,8 @@ def agreement(hits: list[list[int]], wanted: list[list[int]]) -> str:
 
 def run(corpus: str, engines: Sequence[str], folder: Path, slopes: dict[int, tuple[float, ...]]) -> None:
     wanted: dict[str, list[list[int]]] = {}
-    for engine in sorted(
-        engines, key=lambda engine: engine != "lucene"
-    ):  # Lucene first: the others are held against it
+    # Lucene first: the others are held against it
+    for engine in sorted(engines, key=lambda engine: engine != "lucene"):
         if not find_spec(NEEDED[engine]):
             print(f"{corpus:>9} {engine:8} skipped: {NEEDED[engine]} is not installed")
             continue
