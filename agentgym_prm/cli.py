@@ -600,6 +600,35 @@ def export_games(
     return 0
 
 
+def push(model: Path, repo: str, /, private: bool = False, message: str = "") -> int:
+    """Put a model on the Hugging Face hub, with a model card; a repository that holds files is refused.
+
+    Args:
+        model: Folder of the model, or of the stage that trained it.
+        repo: OWNER/NAME, made if there is none.
+        private: Only its owner sees it.
+        message: Of the commit.
+    """
+    from agentgym_prm.hub import push as push_model
+
+    print(push_model(model, repo, private=private, message=message))
+    return 0
+
+
+def pull(repo: str, folder: Path, /, revision: str | None = None) -> int:
+    """Fetch a model from the Hugging Face hub: weights, configuration and tokenizer, no code.
+
+    Args:
+        repo: OWNER/NAME.
+        folder: Where to; it must not be there, or be empty.
+        revision: Branch, tag or commit.
+    """
+    from agentgym_prm.hub import pull as pull_model
+
+    print(pull_model(repo, folder, revision=revision))
+    return 0
+
+
 def _at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
@@ -659,7 +688,8 @@ def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         training = training_commands(arguments)
     else:
         training = {name: _announced(text) for name, text in _TRAINING.items()}
-    return {**commands, **training, "report": report, "export-games": export_games}
+    others: dict[str, Callable[..., int]] = {"report": report, "export-games": export_games, "push": push, "pull": pull}
+    return {**commands, **training, **others}
 
 
 def _announced(text: str) -> Callable[..., int]:
