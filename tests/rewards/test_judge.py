@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agentgym_prm import BestOfN, RandomAgent, StepReward, collect
+from agentgym_prm import BestOfN, RandomAgent, collect
 from agentgym_prm.envs import TOY
 from agentgym_prm.errors import BudgetExceededError, ServiceError, UnknownNameError
 from agentgym_prm.evaluate import make_envs
@@ -177,7 +177,7 @@ def test_best_of_n_takes_what_the_judge_likes():
     envs.close()
     for step in (step for episode in episodes for step in episode.steps):
         proposed = [step.action, *step.action.candidates]
-        assert len(step.action.command) == max(len(action.command) for action in proposed)
+        assert min(10, len(step.action.command)) == max(min(10, len(action.command)) for action in proposed)
         assert step.action.scores["judge"] == min(10, len(step.action.command)) / 10
 
 
@@ -194,7 +194,6 @@ def test_reward_wrappers_pay_what_the_judge_says():
     commands = [step.action.command for episode in collect(RandomAgent(0), envs, range(2)) for step in episode.steps]
     envs.close()
     assert paid_steps == [min(10, len(command)) / 10 for command in commands]
-    assert StepReward is not None
 
 
 # --- with the vendors' SDKs, against the stub ---
@@ -213,7 +212,8 @@ def test_each_vendor_judges_with_the_settings_that_it_takes(vendor, monkeypatch)
         assert scores.tolist() == [0.4, 0.2, 0.4, 1.0]
         bodies = [asked.body for asked in stub.asked]
     temperatures = [body.get("temperature", body.get("generationConfig", {}).get("temperature")) for body in bodies]
-    assert temperatures == [0.0] * 4
+    # Anthropic's models of today take none.
+    assert temperatures == [None if vendor == "anthropic" else 0.0] * 4
     assert judge.usage.prompt_tokens == sum(told.prompt_tokens for told in stub.told)
     assert judge.usage.requests == model.budget.spent.requests == 4
     assert judge.usage.cost > 0
@@ -227,7 +227,7 @@ def test_a_reasoning_model_is_asked_without_a_temperature(openai_sdk):
 
 
 def test_a_rerun_is_free_and_the_same(openai_sdk, tmp_path):
-    replies = iter("3 9 4 1 8".split())
+    replies = iter(["3", "9", "4", "1", "8"])
 
     def judged():
         cache = CompletionCache(tmp_path / "cache")
@@ -264,7 +264,7 @@ def test_names_of_judges():
         check_judge("gpt-4o-mini")
 
 
-def test_a_reward_names_a_judge(openai_sdk):
+def test_a_reward_names_a_judge():
     pytest.importorskip("torch", reason="needs the extra [train]: pip install -e '.[train]'")
     from agentgym_prm.rewards.specification import RewardSpecification
 
