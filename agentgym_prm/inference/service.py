@@ -67,7 +67,7 @@ class JSONService:
         self._lock = threading.Lock()
 
     def get(self, path: str, *, attempts: int = 1) -> Any:
-        """The JSON value at ``path``.
+        """The JSON value at ``path``; ``None`` if the reply is empty.
 
         Raises:
             ServiceError: The server does not answer, or refuses.
@@ -156,6 +156,8 @@ class JSONService:
         if response.status_code != 200:
             reason = self._key.redact(_reason(response.text))
             raise status_failure(response.status_code, response.headers, reason)
+        if not response.content:
+            return None  # an engine's /health says nothing more
         try:
             return response.json()
         except ValueError:

@@ -14,8 +14,9 @@ it, and what is sent are the token ids that the local model would read; ``/score
 itself, and puts the tokenizer's first token before them. Engines are asked for the network's output without their own
 activation, and the link is applied here.
 
-Request and reply forms: vLLM 0.32 (``vllm/entrypoints/pooling``), SGLang (``srt/entrypoints/http_server.py``,
-``EmbeddingReqInput``), read 2026-11-21. A key, if the server asks for one, is read from ``SCORER_API_KEY``.
+Request and reply forms: vLLM 0.32 (``vllm/entrypoints/pooling``; tried with a server of that version), SGLang
+(``srt/entrypoints/http_server.py`` and ``EmbeddingReqInput``; read on 2026-11-21, not tried). A key, if the server asks
+for one, is read from ``SCORER_API_KEY``.
 """
 
 import threading

@@ -398,6 +398,7 @@ def test_engines_serve_scalar_heads_that_judge_actions_only(tmp_path):
         (200, [], "gave 0 scores for 1"),
         (200, {"text": "hello"}, "another form"),
         (200, b'[{"embedding": [NaN]}]', "not finite"),
+        (200, b"", "another form"),
         (200, b"<html>nginx</html>", "in 4 attempts.*the reply is no JSON"),
         (500, {"error": "boom"}, "status 500: boom"),
         (501, {"error": "The model does not support Classification API"}, "status 501.*does not support"),
@@ -467,9 +468,10 @@ def test_addresses_are_told_from_folders():
         RemoteScorer("http://me:secret@h:1")
 
 
-def test_connecting_to_an_engine_as_if_it_were_ours_says_how_it_is_written():
+@pytest.mark.parametrize("health", [b"", {}, {"status": "ok"}])
+def test_connecting_to_an_engine_as_if_it_were_ours_says_how_it_is_written(health):
     with (
-        ScoringStub(lambda path, body, number: (200, {})) as stub,
+        ScoringStub(lambda path, body, number: (200, health)) as stub,
         pytest.raises(ServiceError, match=r"FOLDER@vllm\+http"),
     ):
         connect_scorer(stub.url)
