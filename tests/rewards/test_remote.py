@@ -149,6 +149,10 @@ def test_a_progress_estimator_is_served_with_the_token_ids_of_replies(tmp_path):
     with Serving(estimator) as server:
         assert RemoteScorer(server.address).score(*pairs).tolist() == estimator.score(*pairs).tolist()
         assert connect_scorer(server.address).name == "progress"
+        for wrong in (10**6, -1):
+            foreign = replace(sampled, token_ids=(12, wrong, 2))
+            with pytest.raises(ServiceError, match=r"status 422\): turn 1 of .* token ids that are not in"):
+                RemoteScorer(server.address).score([history], [foreign])
 
 
 def test_a_history_travels_whole():
