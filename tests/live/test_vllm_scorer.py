@@ -38,7 +38,7 @@ def prm(tmp_path_factory):
     body = ModelConfig(str(folder / "body"), device="cpu", dtype="float32")
     prm = ProcessRewardModel.start(body, Prompt.load("bare"), PRMSettings(scale=1.5, offset=-0.2), seed=3)
     with torch.no_grad():
-        prm.model.score.weight.mul_(50)  # so that actions differ by far more than rounding
+        prm.model.score.weight.mul_(10)  # so that actions differ by far more than rounding
     prm.save(folder / "prm")
     return folder / "prm", prm
 
@@ -84,7 +84,7 @@ def test_scores_are_the_local_ones(engine, prm, url):
     folder, local = prm
     expected = local.score(*pairs())
     assert connect_scorer(f"{folder}@{engine}+{url}").score(*pairs()) == pytest.approx(expected, abs=TOLERANCE)
-    assert np.ptp(expected) > 1000 * TOLERANCE
+    assert np.ptp(expected) > 100 * TOLERANCE
 
 
 def test_mistakes_are_told(prm, url):
