@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a game was not won in ``play``, 2 wrong arguments or miss
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence, Sized
@@ -20,7 +21,7 @@ import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
-from agentgym_prm.agents import Agent, ExpertAgent, HumanAgent, RandomAgent
+from agentgym_prm.agents import Agent, BestOfN, ExpertAgent, HumanAgent, RandomAgent
 from agentgym_prm.agents.chat_api import ChatAgent
 from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.agents.scripted import NoisyAgent
@@ -30,6 +31,8 @@ from agentgym_prm.evaluate import EvalReport, dated_run_dir, evaluate, make_envs
 from agentgym_prm.families import PRIVILEGED, TEXT_EXPERTS, Family, family_of, parse_arguments
 from agentgym_prm.inference import Budget, CompletionCache, Prices, connect
 from agentgym_prm.inference.vendors import VENDORS, is_model_name, vendor_of
+from agentgym_prm.rewards.judge import PREFIX, JudgeScorer, connect_judge
+from agentgym_prm.rewards.remote import connect_scorer, is_remote
 from agentgym_prm.rollout import stream
 from agentgym_prm.store import read_trajectories
 from agentgym_prm.types import Action, History, Trajectory
@@ -46,9 +49,11 @@ _TRAINING = {
     "train-step-labels": "Train a model to judge steps, by labels of steps.",
     "eval-steps": "Judge scorers of steps by step labels.",
     "train": "Train a policy by playing.",
+    "serve-prm": "Serve a reward model or progress estimator to other machines: --scorer http://HOST:PORT.",
 }
 """Commands that load torch, and what the overview says of them."""
 _NO_CAP = 1000
+_ADDRESS = re.compile(r"[@+]?https?://.*")
 _RESUME = "rollout and eval continue with --resume --run-dir DIR"
 _NOTHING_KEPT = "an index that was not finished is not kept"
 
@@ -176,20 +181,25 @@ class Service:
 
     def agent(self, name: str, prompt: str, temperature: float, seed: int) -> ChatAgent:
         """The agent that asks the model ``vendor:model``."""
+        model = connect(name, base_url=self.base_url, **self._options())
+        shown = Prompt.load(prompt, max_turns=self.max_turns)
+        return ChatAgent(model, shown, temperature=temperature, max_tokens=self.max_tokens, seed=seed)
+
+    def judge(self, name: str) -> JudgeScorer:
+        """The scorer that asks ``vendor:model``, or ``vendor:model@http://ADDRESS``."""
+        return connect_judge(name, **self._options())
+
+    def _options(self) -> dict[str, Any]:
         _at_least_one(concurrency=self.concurrency, max_tokens=self.max_tokens, max_turns=self.max_turns or 1)
         if self.timeout <= 0:
             raise UsageError(f"--timeout must be positive, got {self.timeout}")
-        model = connect(
-            name,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            concurrency=self.concurrency,
-            budget=self.budget,
-            cache=CompletionCache(self.cache) if self.cache else None,
-            prices=Prices.load(self.prices) if self.prices else None,
-        )
-        shown = Prompt.load(prompt, max_turns=self.max_turns)
-        return ChatAgent(model, shown, temperature=temperature, max_tokens=self.max_tokens, seed=seed)
+        return {
+            "timeout": self.timeout,
+            "concurrency": self.concurrency,
+            "budget": self.budget,
+            "cache": CompletionCache(self.cache) if self.cache else None,
+            "prices": Prices.load(self.prices) if self.prices else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -206,7 +216,8 @@ class Model:
     best_of: int = 1
     """Candidates a turn, of which the scorer chooses one; they need a temperature above 0."""
     scorer: str | None = None
-    """Folder of a reward model, random or likelihood."""
+    """Folder of a reward model, random or likelihood; a served one: http://HOST:PORT (serve-prm), or
+    FOLDER@vllm+http://HOST:PORT, vllm-pooling, vllm-score or sglang; or a chat model: judge:openai:MODEL."""
 
     def agent(self, name: str, games: Games, seed: int, service: Service) -> Agent:
         """The agent that ``name`` stands for: one of ``AGENTS``, or a model."""
@@ -218,6 +229,11 @@ class Model:
         agent = self._generator(name, games, seed, service)
         if self.scorer is None:
             return agent
+        if self.scorer.startswith(PREFIX):
+            return BestOfN(agent, service.judge(self.scorer.removeprefix(PREFIX)), self.best_of)
+        if is_remote(self.scorer):
+            scorer = connect_scorer(self.scorer, concurrency=service.concurrency, timeout=service.timeout)
+            return BestOfN(agent, scorer, self.best_of)
         from agentgym_prm.training_cli import best_of
 
         return best_of(agent, self.best_of, self.scorer, seed)
@@ -237,8 +253,10 @@ class Model:
     def settings(self, name: str, games: Games, service: Service) -> dict[str, Any]:
         """What decides the play of the model ``name``, for ``config.json``."""
         settings = {field: getattr(self, field) for field in ("temperature", "best_of", "scorer")}
+        if self.scorer is not None:
+            settings["scorer"] = _ADDRESS.sub("", self.scorer) or "served"
         if _is_chat(name):
-            # Not the address: a server of one's own may have another one when the run goes on.
+            # Not the address, nor a scorer's: a server of one's own may have another one when the run goes on.
             replies = {"max_tokens": service.max_tokens, "max_turns": service.max_turns}
             return {"prompt": self.prompt or games.family.chat_prompt, **settings, **replies}
         return {"prompt": self.prompt or games.family.prompt, "mode": self.mode, **settings}
@@ -508,6 +526,9 @@ def eval_agents(
         print(_comparison(reports))
     if service.budget.spent.requests:
         print(f"\nspent: {service.budget.spent}")
+    for player in players:
+        if isinstance(player, BestOfN) and isinstance(player.scorer, JudgeScorer):
+            print(player.scorer)
     print(f"\nfiles: {folder}")
     return 0
 
@@ -632,6 +653,35 @@ def serve_index(
     return 0
 
 
+def push(model: Path, repo: str, /, private: bool = False, message: str = "") -> int:
+    """Put a model on the Hugging Face hub, with a model card; a repository that holds files is refused.
+
+    Args:
+        model: Folder of the model, or of the stage that trained it.
+        repo: OWNER/NAME, made if there is none.
+        private: Only its owner sees it.
+        message: Of the commit.
+    """
+    from agentgym_prm.hub import push as push_model
+
+    print(push_model(model, repo, private=private, message=message))
+    return 0
+
+
+def pull(repo: str, folder: Path, /, revision: str | None = None) -> int:
+    """Fetch a model from the Hugging Face hub: weights, configuration and tokenizer, no code.
+
+    Args:
+        repo: OWNER/NAME.
+        folder: Where to; it must not be there, or be empty.
+        revision: Branch, tag or commit.
+    """
+    from agentgym_prm.hub import pull as pull_model
+
+    print(pull_model(repo, folder, revision=revision))
+    return 0
+
+
 def _at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
@@ -693,7 +743,8 @@ def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         training = training_commands(arguments)
     else:
         training = {name: _announced(text) for name, text in _TRAINING.items()}
-    return {**commands, **training, "report": report, "export-games": export_games, "serve-index": serve_index}
+    others: dict[str, Callable[..., int]] = {"report": report, "export-games": export_games, "serve-index": serve_index}
+    return {**commands, **training, **others, "push": push, "pull": pull}
 
 
 def _announced(text: str) -> Callable[..., int]:

@@ -25,7 +25,9 @@ from agentgym_prm.report import write_report
 from agentgym_prm.rewards.baselines import LikelihoodScorer
 from agentgym_prm.rewards.core import RandomScorer, StepScorer
 from agentgym_prm.rewards.prm import ProcessRewardModel
-from agentgym_prm.rewards.progress import MAX_LENGTH
+from agentgym_prm.rewards.progress import MAX_LENGTH, ProgressEstimator
+from agentgym_prm.rewards.remote import KEY_VARIABLE
+from agentgym_prm.rewards.server import ScorerServer
 from agentgym_prm.rewards.specification import RewardSpecification
 from agentgym_prm.rewards.step_labels import read_step_labels
 from agentgym_prm.rewards.step_quality import BASELINES, THRESHOLD, best_threshold, evaluate_steps
@@ -60,6 +62,7 @@ def commands(arguments: Sequence[str]) -> dict[str, Callable[..., int]]:
         "train-step-labels": _train_step_labels_command(tiny=tiny),
         "eval-steps": eval_steps,
         "train": _train_command(defaults, _named("--algo", arguments) or _ALGORITHM, tiny=tiny),
+        "serve-prm": serve_prm,
     }
 
 
@@ -379,7 +382,9 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
             reward: What is paid besides the outcome, KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, any number of them:
                 prm:FOLDER (a reward model's score less that of the best command), prm-advantage:FOLDER (less the mean),
                 prm-score:FOLDER, spa:FOLDER (progress estimator),
-                shaping:gcsr, shaping:value:FOLDER, rubric:NAME. SPA-RL is spa:FOLDER rubric:valid_action@0.5.
+                shaping:gcsr, shaping:value:FOLDER, rubric:NAME, judge:openai:MODEL (a chat model; what it may cost is
+                not limited). http://HOST:PORT may stand for the FOLDER of a served model (serve-prm).
+                SPA-RL is spa:FOLDER rubric:valid_action@0.5.
                 online_dpo takes one judge of actions (prm, spa) and no outcome.
             games: Which games are trained on; --env is short for --games.env.
             policy: What the policy is shown, and how it acts.
@@ -423,6 +428,62 @@ def _train_command(defaults: PipelineConfig, algorithm_name: str, *, tiny: bool)
     # The flags below --train are the fields of this class.
     train.__annotations__["train"] = type(preset)
     return train
+
+
+def serve_prm(
+    folder: Path,
+    /,
+    host: str = "127.0.0.1",
+    port: int = 8008,
+    device: str = "auto",
+    dtype: str = "auto",
+    window: float = 0.005,
+    pairs: int = 1024,
+) -> int:
+    """Serve a reward model or progress estimator to other machines, until Ctrl-C.
+
+    POST /score takes histories and actions; GET /health tells that it runs. --scorer http://HOST:PORT and the reward
+    prm:http://HOST:PORT use it. A key is asked for if SCORER_API_KEY is set.
+
+    Args:
+        folder: Folder of the model, or of the stage that trained it.
+        host: Name or address to listen on: 0.0.0.0 for all networks of this machine.
+        port: Where it listens; 0 takes a free one.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: auto, float32 or bfloat16.
+        window: Seconds to wait for further requests, which are then read in one batch.
+        pairs: Most actions that are waited for.
+    """
+    quiet()
+    if not 0 <= port < 1 << 16:
+        raise UsageError(f"--port must be in [0, 65536), got {port}")
+    scorer = _judge_in(folder, device=device, dtype=dtype)
+    try:
+        server = ScorerServer(scorer, host=host, port=port, window=window, pairs=pairs)
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be used ({error.strerror}): choose another --port or --host") from error
+    with server:
+        _say(f"{scorer.name} at {server.address}  (Ctrl-C stops)")
+        if server.is_open:
+            _say(f"anybody who reaches {host} may ask: set {KEY_VARIABLE} to ask for a key")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            _say("")
+    return 0
+
+
+def _judge_in(folder: Path, **options: str) -> StepScorer:
+    """The model in a folder, or in that of the stage that trained it."""
+    for place in (folder, folder / "model"):
+        if (place / "progress.json").is_file():
+            return ProgressEstimator.load(place, **options)
+        if (place / "prm.json").is_file():
+            model = ProcessRewardModel.load(place, **options)
+            if model.settings.judges != "action":
+                raise UsageError(f"{folder} is a value model, which judges no actions: it is not served")
+            return model
+    raise UsageError(f"{folder} holds neither a process reward model nor a progress estimator")
 
 
 def _size(folder: str, *, tiny: bool) -> str:

@@ -20,6 +20,7 @@ HEAVY = (
     "anthropic",
     "google",
     "httpx2",
+    "huggingface_hub",
     "textworld",
     "alfworld",
     "tyro",
@@ -74,7 +75,8 @@ def test_layers_import_only_downwards():
 
     Sampling tokens knows no agent; decoding texts knows step labels, and the generator on this machine knows decoding.
 
-    ``search`` and ``inference`` know nothing of the package but its errors; environments may import the first.
+    ``search``, ``inference`` and ``hub`` know nothing of the package but its errors; environments may import the first,
+    agents and rewards the second.
 
     Above these: families ← stages ← pipeline ← training_cli ← cli.
 
@@ -91,6 +93,10 @@ def test_layers_import_only_downwards():
         "inference": (
             *("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", "search"),
             *late,
+        ),
+        "hub.py": (
+            *("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", "search"),
+            *("inference", *late),
         ),
         "search": ("types", "draws", "folding", "transcript", "models", "envs", "agents", "rewards", "store", *late),
         "transcript.py": ("models", "envs", "agents", "rewards", *late),
@@ -124,8 +130,10 @@ def test_layers_import_only_downwards():
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["search", "inference", "agents.chat_api"])
-def test_importing_search_and_inference_loads_no_heavy_library(module):
+@pytest.mark.parametrize(
+    "module", ["search", "inference", "agents.chat_api", "rewards.remote", "rewards.judge", "rewards.server", "hub"]
+)
+def test_importing_what_talks_to_servers_loads_no_heavy_library(module):
     loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()
     assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}
 

@@ -56,7 +56,7 @@ class Vendor(ABC):
         if timeout <= 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
         self.model, self._timeout, self._connections = model, timeout, connections
-        self.base_url = _checked(base_url or os.environ.get(self.url_variable) or self.default_url)
+        self.base_url = checked_url(base_url or os.environ.get(self.url_variable) or self.default_url)
         if base_url is None:
             self._key = require_key(self.key_variables, self.name)
         else:
@@ -190,7 +190,12 @@ def sdk_failure(
     return dropped_connection(error)
 
 
-def _checked(base_url: str) -> str:
+def checked_url(base_url: str) -> str:
+    """``base_url`` without a slash at its end.
+
+    Raises:
+        UsageError: It is no http address, or holds a password.
+    """
     try:
         parts = urlsplit(base_url)
         has_password = parts.username is not None or parts.password is not None

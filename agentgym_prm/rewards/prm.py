@@ -28,6 +28,7 @@ from agentgym_prm.models import (
     ModelConfig,
     load_model,
     load_reward_model,
+    load_tokenizer,
     output_logits,
     turn_dropout_off,
     unwrapped,
@@ -211,6 +212,82 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, torc
     return {"input_ids": ids, "attention_mask": mask, "position_ids": torch.arange(longest).expand_as(ids)}
 
 
+class PRMReader:
+    """What a reward model reads, without the network: it may be elsewhere.
+
+    Args:
+        tokenizer: The model's.
+        settings: What it judges and what it is shown.
+        prompt: The prompt, with its ``max_turns``; by default the one that the settings tell.
+    """
+
+    def __init__(self, tokenizer: Any, settings: PRMSettings, *, prompt: Prompt | None = None) -> None:
+        if prompt is None and settings.prompt_source:
+            prompt = Prompt(settings.prompt, settings.prompt_source, settings.max_turns)
+        self.prompt = prompt or Prompt.load(settings.prompt, max_turns=settings.max_turns)
+        self.settings = replace(
+            settings, prompt=self.prompt.name, prompt_source=self.prompt.source, max_turns=self.prompt.max_turns
+        )
+        self.encoder = Encoder(self.prompt, Chat(tokenizer), settings.max_tokens)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PRMReader":
+        """That of a saved reward model; weights are not read.
+
+        Raises:
+            StoreError: There is none, or it is of another version.
+        """
+        return cls(load_tokenizer(folder), read_prm_settings(folder))
+
+    def asked(self, history: History, actions: Sequence[Action] | None = None) -> Asked:
+        """The token ids that the network reads; without actions the value of the history is asked for."""
+        prompt = self.encoder.history(self._in_own_tokens(history)).token_ids
+        return Asked(prompt, ((),) if actions is None else tuple(self._reply_ids(action) for action in actions))
+
+    def texts(self, history: History, action: Action) -> tuple[str, str]:
+        """Prompt and reply as texts, for servers that take no token ids; these may cut them into other tokens."""
+        dropped = self.encoder.history(self._in_own_tokens(history)).dropped
+        chat = self.encoder.chat
+        end = str(chat.tokenizer.decode([chat.stop_ids[0]]))
+        return chat.render(self.prompt.messages(history, dropped)), self.prompt.render_reply(self._read(action)) + end
+
+    def scores(self, outputs_N: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores from the network's outputs, shape ``(N,)``."""
+        outputs_N = np.asarray(outputs_N, dtype=np.float64)
+        if self.settings.link == "identity":
+            return outputs_N
+        logits_N = self.settings.scale * outputs_N + self.settings.offset
+        exponentials_N = np.exp(-np.abs(logits_N))  # of either sign it would overflow
+        return np.where(logits_N >= 0, 1.0, exponentials_N) / (1.0 + exponentials_N)
+
+    def _reply_ids(self, action: Action) -> tuple[int, ...]:
+        # A reply is judged by its text: a generator with another tokenizer has other ids for it.
+        return self._text_ids(self._read(action))
+
+    def _read(self, action: Action) -> Action:
+        return Action(action.command) if self.settings.reads == "command" else action
+
+    def _text_ids(self, action: Action) -> tuple[int, ...]:
+        return self.encoder.chat.reply_ids(self.prompt.render_reply(action))
+
+    def _in_own_tokens(self, history: History) -> History:
+        """So are the earlier replies, where the prompt shows them."""
+        if self.prompt.style == "state":
+            return history
+        actions = [replace(each.action, token_ids=self._text_ids(each.action), logprobs=()) for each in history.steps]
+        steps = zip(history.steps, actions, strict=True)
+        return replace(history, steps=tuple(replace(step, action=action) for step, action in steps))
+
+
+def read_prm_settings(folder: str | Path) -> PRMSettings:
+    """The settings of a saved reward model.
+
+    Raises:
+        StoreError: There is none, or it is of another version.
+    """
+    return PRMSettings(**read_settings(folder, _SETTINGS_FILE, _SETTINGS_VERSION, "process reward model"))
+
+
 class ProcessRewardModel:
     """A trained judge, as a ``StepScorer``; with ``judges="history"`` a value model.
 
@@ -238,14 +315,9 @@ class ProcessRewardModel:
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
         self.name = name
-        if prompt is None and settings.prompt_source:
-            prompt = Prompt(settings.prompt, settings.prompt_source, settings.max_turns)
-        self.prompt = prompt or Prompt.load(settings.prompt, max_turns=settings.max_turns)
-        self.settings = replace(
-            settings, prompt=self.prompt.name, prompt_source=self.prompt.source, max_turns=self.prompt.max_turns
-        )
+        self.reader = PRMReader(tokenizer, settings, prompt=prompt)
+        self.prompt, self.settings, self.encoder = self.reader.prompt, self.reader.settings, self.reader.encoder
         self.model, self.tokenizer = model, tokenizer
-        self.encoder = Encoder(self.prompt, Chat(tokenizer), settings.max_tokens)
         self.net = RewardNet(model, settings.head)
         self._batch_tokens = batch_tokens
 
@@ -268,8 +340,7 @@ class ProcessRewardModel:
         Raises:
             StoreError: There is none, or it is of another version.
         """
-        record = read_settings(folder, _SETTINGS_FILE, _SETTINGS_VERSION, "process reward model")
-        settings = PRMSettings(**record)
+        settings = read_prm_settings(folder)
         return cls(*_load(ModelConfig(str(folder), **options), settings.head), settings)
 
     def save(self, folder: str | Path, card: str = "") -> None:
@@ -279,7 +350,7 @@ class ProcessRewardModel:
 
     def use(self, settings: PRMSettings) -> None:
         """Score with other settings of the link from now on."""
-        self.settings = settings
+        self.settings = self.reader.settings = settings
 
     def score(self, histories: Sequence[History], actions: Sequence[Action]) -> NDArray[np.float64]:
         """Q of each action after the history at the same place, shape ``(N,)``; higher is better.
@@ -316,23 +387,7 @@ class ProcessRewardModel:
 
     def asked(self, history: History, actions: Sequence[Action] | None = None) -> Asked:
         """The token ids that the network reads; without actions the value of the history is asked for."""
-        prompt = self.encoder.history(self._in_own_tokens(history)).token_ids
-        return Asked(prompt, ((),) if actions is None else tuple(self._reply_ids(action) for action in actions))
-
-    def _reply_ids(self, action: Action) -> tuple[int, ...]:
-        # A reply is judged by its text: a generator with another tokenizer has other ids for it.
-        return self._text_ids(Action(action.command) if self.settings.reads == "command" else action)
-
-    def _text_ids(self, action: Action) -> tuple[int, ...]:
-        return self.encoder.chat.reply_ids(self.prompt.render_reply(action))
-
-    def _in_own_tokens(self, history: History) -> History:
-        """So are the earlier replies, where the prompt shows them."""
-        if self.prompt.style == "state":
-            return history
-        actions = [replace(each.action, token_ids=self._text_ids(each.action), logprobs=()) for each in history.steps]
-        steps = zip(history.steps, actions, strict=True)
-        return replace(history, steps=tuple(replace(step, action=action) for step, action in steps))
+        return self.reader.asked(history, actions)
 
     def _scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         whole, asked = asked, list(dict.fromkeys(asked))  # rollouts of one task meet the same states

@@ -144,7 +144,8 @@ class ProgressEstimator:
         """The contribution of each action after the history at the same place, shape ``(N,)``.
 
         Raises:
-            ValueError: Not as many histories as actions, or a transcript is longer than ``max_length``.
+            ValueError: Not as many histories as actions, a transcript is longer than ``max_length``, or a reply is one
+                of another tokenizer.
         """
         if len(actions) != len(histories):
             raise ValueError(f"got {len(histories)} histories and {len(actions)} actions")
@@ -155,7 +156,9 @@ class ProgressEstimator:
         for history, action in zip(histories, actions, strict=True):
             reply = action.token_ids or self.encoder.with_token_ids(action).token_ids
             token_ids = (*prompts[id(history)], *reply)
-            self._check_length(token_ids, f"turn {len(history.steps)} of {history.task_id!r}")
+            turn = f"turn {len(history.steps)} of {history.task_id!r}"
+            self._check_length(token_ids, turn)
+            self._check_ids(token_ids, turn)
             readings.append(Reading(token_ids, (len(token_ids) - 1,)))
         return np.array([values[0] for values in self._values(readings)], dtype=np.float64)
 
@@ -207,6 +210,15 @@ class ProgressEstimator:
             raise ValueError(
                 f"{whose} takes {len(token_ids)} tokens, more than {limit} {min(self.max_length, positions)}: "
                 "nothing is cut off; raise it, or use a prompt that shows fewer turns"
+            )
+
+    def _check_ids(self, token_ids: Sequence[int], whose: str) -> None:
+        # On a GPU an id out of range ends the process for everybody whom a server serves.
+        count = self.model.get_input_embeddings().num_embeddings
+        if not 0 <= min(token_ids) <= max(token_ids) < count:
+            raise ValueError(
+                f"{whose} holds token ids that are not in [0, {count}): replies have to be those of a policy with the "
+                "estimator's tokenizer"
             )
 
     def _values(self, readings: Sequence[Reading]) -> list[list[float]]:

@@ -10,7 +10,10 @@
     shaping:gcsr           the change of the share of the goal's conditions that hold
     shaping:value:FOLDER   the change of a value model's estimate
     rubric:NAME            one of ``RUBRICS``
+    judge:VENDOR:MODEL     a chat model's score of the action, in [0, 1]; VENDOR:MODEL@http://… for another address
 
+A reward model or progress estimator may be behind a server: its address stands in place of the folder, in the forms of
+``rewards.remote`` (``prm:http://localhost:8008``, ``prm:FOLDER@vllm+http://localhost:8000@0.5``).
 SPA-RL is ``spa:FOLDER`` with ``rubric:valid_action@0.5``. The coefficient is 1 by default and may be negative
 (``rubric:repeated_command@-0.1``). ``@`` means nothing to a shell; a folder whose name ends in ``@`` and a number is
 followed by a coefficient of its own. The folder of the stage that trained a model stands for the model in it.
@@ -23,19 +26,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentgym_prm.errors import UnknownNameError, UsageError
+from agentgym_prm.inference import CompletionCache
 from agentgym_prm.rewards.core import AdvantageScorer, Baseline, RewardTerm, ScorerTerm, StepScorer, Weighted
+from agentgym_prm.rewards.judge import check_judge, connect_judge
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.rewards.progress import ProgressEstimator
+from agentgym_prm.rewards.remote import connect_scorer, is_remote, reader_folder
 from agentgym_prm.rewards.rubric import RUBRICS, Rubric
 from agentgym_prm.rewards.shaping import Shaping, ValuePotential, goal_conditions
 from agentgym_prm.rewards.token_labels import SETTINGS_FILE, TokenLabelScorer
 
-SCORERS: Final = ("prm", "prm-advantage", "prm-score", "spa")
+SCORERS: Final = ("prm", "prm-advantage", "prm-score", "spa", "judge")
 """Kinds that judge an action before it is taken."""
 KINDS: Final = (*SCORERS, "shaping", "rubric")
 _BASELINES: Final[Mapping[str, Baseline]] = {"prm": "best", "prm-advantage": "mean"}
 """What the score of a reward model is compared with."""
 _POTENTIALS: Final = ("gcsr", "value")
+_COMPLETIONS: Final = Path("runs/completions")
+"""Where a judge's replies are kept."""
 _FORM: Final = "write KIND:ARGUMENT or KIND:ARGUMENT@COEFFICIENT, as in prm:runs/demo/prm@0.5"
 _MODEL_FILES: Final = {
     "prm.json": "process reward model",
@@ -89,16 +97,25 @@ class RewardSpecification:
                 raise UsageError("shaping:value does not say which model: write shaping:value:FOLDER")
             if potential == "gcsr" and folder:
                 raise UsageError(f"shaping:gcsr takes no folder, got {folder!r}")
+        if self.kind == "judge":
+            check_judge(self.argument)
         if self.folder is not None:
             self._model_folder()
 
     @property
     def folder(self) -> Path | None:
-        """The model's folder, or that of the stage that trained it; ``None`` for what needs no model."""
-        if self.kind in SCORERS:
+        """The model's folder, or that of the stage that trained it; ``None`` for what needs none here."""
+        if self._is_remote:
+            folder = reader_folder(self.argument)
+            return Path(folder) if folder else None
+        if self.kind in SCORERS and self.kind != "judge":
             return Path(self.argument)
         is_value = self.kind == "shaping" and self.argument.startswith("value:")
         return Path(self.argument.removeprefix("value:")) if is_value else None
+
+    @property
+    def _is_remote(self) -> bool:
+        return self.kind in SCORERS and self.kind != "judge" and is_remote(self.argument)
 
     def scorer(self, **options: Any) -> StepScorer:
         """What judges actions: of a ``prm`` the score itself, as among the actions of one history it orders them alike.
@@ -108,9 +125,14 @@ class RewardSpecification:
 
         Raises:
             UsageError: This kind judges finished turns only.
+            ServiceError: The server does not answer.
         """
         if self.kind not in SCORERS:
             raise UsageError(f"{self} judges turns that are over: an action is judged by {', '.join(SCORERS)}")
+        if self.kind == "judge":
+            return connect_judge(self.argument, cache=CompletionCache(_COMPLETIONS))
+        if self._is_remote:
+            return connect_scorer(self.argument)
         folder = self._model_folder()
         if self.kind == "spa":
             return ProgressEstimator.load(folder, **options)
