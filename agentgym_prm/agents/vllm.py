@@ -133,6 +133,8 @@ class VLLMAgent(EngineAgent):
         # A new number each time: under the same one the engine takes what it has for the same adapter.
         self._adapters += 1
         self._adapter = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
+        # Now, not with the first request: the folder may be gone by then.
+        self.llm.llm_engine.add_lora(self._adapter)
 
 
 class VLLMServerAgent(EngineAgent):

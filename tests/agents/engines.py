@@ -7,9 +7,11 @@ SGLang's source states.
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import torch
+from transformers import LlamaForCausalLM
 
 from tests.chat_models import chat_model, chat_tokenizer
 
@@ -18,7 +20,7 @@ class Engine:
     """Samples from ``model``, one token after the other without a cache.
 
     ``processed`` says whether log-probabilities are at the temperature of the request or at 1. ``log`` keeps what was
-    asked for. ``folders`` names the models that can be reloaded.
+    asked for. What is reloaded is one of ``folders``, or a saved model.
     """
 
     def __init__(self, *, processed=True, folders=None):
@@ -54,7 +56,8 @@ class Engine:
     def reload(self, folder):
         with self.lock:
             self.loaded.append(folder)
-            self.model = self.folders[folder]
+            found = self.folders.get(folder)
+            self.model = LlamaForCausalLM.from_pretrained(folder).eval() if found is None else found
 
 
 def vllm_completions(engine, body):
@@ -101,7 +104,7 @@ def sglang_generate(engine, body):
 
 
 def _reloaded(engine, folder, reply):
-    if folder not in engine.folders:
+    if folder not in engine.folders and not (Path(folder) / "config.json").is_file():
         return 400, {"success": False, "message": f"no folder {folder}"}
     engine.reload(folder)
     return 200, reply
@@ -174,7 +177,10 @@ class FakeLLM:
 
     def __init__(self, engine, mode="processed_logprobs"):
         self.engine, self.adapters, self.is_reset = engine, [], True
-        self.llm_engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode=mode)))
+        self.llm_engine = SimpleNamespace(
+            vllm_config=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode=mode)),
+            add_lora=lambda request: engine.loaded.append(request[2]),
+        )
 
     def generate(self, prompts, parameters, *, use_tqdm, lora_request):
         self.adapters.append(lora_request)

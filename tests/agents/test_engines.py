@@ -226,6 +226,7 @@ def test_an_adapter_to_begin_with_is_used(tmp_path):
     folder = adapter(tmp_path / "adapter")
     VLLMAgent(llm, chat_tokenizer(), "bare", adapter=folder, max_new_tokens=2).act(HISTORIES[:1])
     assert llm.adapters == [("adapter-1", 1, str(folder))]
+    assert llm.engine.loaded == [str(folder)]
 
 
 def test_a_server_that_cannot_reload_says_so(serve, tmp_path):

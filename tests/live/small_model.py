@@ -41,6 +41,9 @@ def make_model(folder: Path, *, epochs: int = 4, games: int = 96) -> Path:
     examples = make_examples(episodes, Encoder(prompt, Chat(tokenizer)))
     config = SFTConfig(learning_rate=2e-3, epochs=epochs, batch_size=8, checkpoint_every=10_000)
     sft(model, examples, config, pad_id=int(tokenizer.pad_token_id))
+    # On a CPU vLLM 0.32 samples from the old output layer after a reload if the embeddings are tied to it.
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     model.save_pretrained(folder)
     return folder
 
