@@ -116,7 +116,9 @@ def test_layers_import_only_downwards():
                 assert f"agentgym_prm.{name}" not in text, f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["search", "inference", "agents.chat_api"])
+@pytest.mark.parametrize(
+    "module", ["search", "inference", "agents.chat_api", "agents.engines", "agents.sglang", "agents.vllm"]
+)
 def test_importing_search_and_inference_loads_no_heavy_library(module):
     loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()
     assert not set(HEAVY) & {name.partition(".")[0] for name in loaded}

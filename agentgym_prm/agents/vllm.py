@@ -10,7 +10,9 @@ temperature 1. ``load_llm`` sets it; a server's mode is found out with two reque
 
 Weights are reloaded in place, from a folder: a whole model of the same shape, or a LoRA adapter if the engine was made
 for them (``enable_lora=True``). A server has to be started for that, with ``VLLM_SERVER_DEV_MODE=1`` for whole models
-and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`` for adapters, and must see the same folder.
+and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`` for adapters, and must see the same folder. On a CPU vLLM 0.32 packs an
+output layer that is tied to the embeddings once and keeps it: ``VLLMAgent`` refuses to reload such a model; a server
+does not tell what it runs on.
 
 Source: vLLM 0.32 (``SamplingParams``, ``LLM.generate``, ``collective_rpc("reload_weights")``, ``LoRARequest``).
 """
@@ -28,6 +30,10 @@ from agentgym_prm.inference.server import JSONServer
 KEY_VARIABLES: Final = ("VLLM_API_KEY",)
 _PROCESSED: Final = "processed_logprobs"
 _UNCUT: Final = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+_TIED: Final = (
+    "on a CPU vLLM goes on with the old output layer if it is tied to the embeddings: save the model with "
+    "tie_word_embeddings=False and a layer of its own"
+)
 _STALE: Final = "vLLM kept what it had computed with the old weights: it is still sampling"
 _TELLING: Final = 0.05
 """Smallest difference of two log-probabilities that tells whether they were divided by the temperature."""
@@ -74,7 +80,8 @@ class VLLMAgent(EngineAgent):
         **options: Any,
     ) -> None:
         super().__init__(tokenizer, prompt, name=name, **options)
-        mode = llm.llm_engine.vllm_config.model_config.logprobs_mode
+        self._config = llm.llm_engine.vllm_config.model_config
+        mode = self._config.logprobs_mode
         if mode != _PROCESSED and (mode != "raw_logprobs" or self.temperature not in (0, 1)):
             raise ValueError(
                 f"the engine's logprobs_mode is {mode!r}, which is not what is drawn from at temperature "
@@ -117,11 +124,15 @@ class VLLMAgent(EngineAgent):
         """As ``EngineAgent.reload``; keys and values of the old weights are forgotten.
 
         Raises:
-            ServiceError: The engine is still sampling.
+            ServiceError: The engine is still sampling, or would go on with a part of the old weights.
         """
         if is_adapter(folder):
             self._load_adapter(folder)
             return
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu() and self._config.hf_config.tie_word_embeddings:
+            raise ServiceError(_TIED)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         self._adapter = None
         if not self.llm.reset_prefix_cache():

@@ -175,10 +175,11 @@ class EngineServer:
 class FakeLLM:
     """What ``VLLMAgent`` uses of ``vllm.LLM``."""
 
-    def __init__(self, engine, mode="processed_logprobs"):
+    def __init__(self, engine, mode="processed_logprobs", *, tied=True):
         self.engine, self.adapters, self.is_reset = engine, [], True
+        config = SimpleNamespace(logprobs_mode=mode, hf_config=SimpleNamespace(tie_word_embeddings=tied))
         self.llm_engine = SimpleNamespace(
-            vllm_config=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode=mode)),
+            vllm_config=SimpleNamespace(model_config=config),
             add_lora=lambda request: engine.loaded.append(request[2]),
         )
 
@@ -211,9 +212,11 @@ class FakeLLM:
         return self.is_reset
 
 
-def fake_vllm():
-    """Modules that stand for ``vllm`` and ``vllm.lora.request``."""
-    whole, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
-    whole.SamplingParams = SimpleNamespace
-    request.LoRARequest = lambda name, number, path: (name, number, path)
-    return {"vllm": whole, "vllm.lora": lora, "vllm.lora.request": request}
+def fake_vllm(*, cpu=False):
+    """Modules that stand for ``vllm`` and its parts, on a GPU or on a CPU."""
+    names = ("vllm", "vllm.lora", "vllm.lora.request", "vllm.platforms")
+    modules = {name: ModuleType(name) for name in names}
+    modules["vllm"].SamplingParams = SimpleNamespace
+    modules["vllm.lora.request"].LoRARequest = lambda name, number, path: (name, number, path)
+    modules["vllm.platforms"].current_platform = SimpleNamespace(is_cpu=lambda: cpu)
+    return modules

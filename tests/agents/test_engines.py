@@ -1,5 +1,7 @@
 import json
 import sys
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -192,6 +194,21 @@ def test_what_vllm_computed_with_the_old_weights_is_forgotten(serve, tmp_path):
         VLLMAgent(llm, chat_tokenizer(), "bare").reload(tmp_path)
 
 
+@pytest.mark.parametrize(("cpu", "tied"), [(True, True), (True, False), (False, True)])
+def test_what_a_cpu_would_reload_in_part_is_refused(cpu, tied, monkeypatch, tmp_path):
+    """Measured on vLLM 0.32 for CPUs: of tied embeddings it packs the output layer once, and keeps it."""
+    for name, module in fake_vllm(cpu=cpu).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    engine = Engine(folders={str(tmp_path): chat_model()})
+    agent = VLLMAgent(FakeLLM(engine, tied=tied), chat_tokenizer(), "bare")
+    if cpu and tied:
+        with pytest.raises(ServiceError, match="old output layer"):
+            agent.reload(tmp_path)
+    else:
+        agent.reload(tmp_path)
+    assert engine.loaded == [str(tmp_path)] * (not (cpu and tied))
+
+
 def test_adapters_are_loaded_under_a_new_name_each_time(make, tmp_path):
     engine = Engine(folders={str(tmp_path): chat_model()})
     agent = make(engine, temperature=0.0)
@@ -287,6 +304,29 @@ def test_lasting_failures_stop_with_a_message(serve):
     server.faults = [500] * 30
     with pytest.raises(ServiceError, match="no usable answer in 3 attempts"):
         agent.act(HISTORIES[:1])
+
+
+def test_calls_that_are_given_up_end(serve):
+    server = serve(Engine())
+    server.faults = [503] * 30
+    slow = {"retry": RetryPolicy(first_delay=60.0, longest_delay=60.0)}
+    agent = VLLMServerAgent(server.url, "m", chat_tokenizer(), "bare", server=slow)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(agent.act, HISTORIES)
+        while len(server.engine.log) < len(HISTORIES):
+            time.sleep(0.01)
+        agent.give_up()
+        with pytest.raises(CancelledError):
+            running.result(10)
+
+
+def test_a_server_that_is_down_is_a_clear_error(serve):
+    server = serve(Engine())
+    server.__exit__()
+    agent = SGLangAgent(server.url, chat_tokenizer(), "bare", server=QUICK)
+    server.__exit__ = lambda: None
+    with pytest.raises(ServiceError, match="Is the server up"):
+        agent.act(HISTORIES[0])
 
 
 def test_a_reply_that_was_given_up_is_none():

@@ -1,5 +1,6 @@
 """vLLM in this process (``make live``): the same replies as the local model, n samples, reloaded weights, adapters."""
 
+import json
 import os
 
 import pytest
@@ -7,7 +8,15 @@ import pytest
 pytest.importorskip("vllm", reason="needs vLLM: make live")
 
 from agentgym_prm.agents.vllm import VLLMAgent, load_llm
-from tests.live.small_model import local_logprobs, make_adapter, make_model, opening_histories, play, players
+from agentgym_prm.algos.core import Rollouts
+from agentgym_prm.algos.grpo import GRPOConfig, GRPOTrainer
+from agentgym_prm.algos.policy import Policy
+from agentgym_prm.algos.served import ServedRollouts
+from agentgym_prm.envs import ALFWORLD
+from agentgym_prm.evaluate import make_envs
+from agentgym_prm.rewards.core import FunctionScorer
+from agentgym_prm.rewards.wrappers import VectorStepReward
+from tests.live.small_model import GAMES, local_logprobs, make_adapter, make_model, opening_histories, play, players
 
 pytestmark = pytest.mark.live
 TOLERANCE = 1e-4  # float32 on both sides, in another order of sums
@@ -87,3 +96,20 @@ def test_weights_are_reloaded_in_place_and_adapters_too(pair, folder, tmp_path):
             assert theirs.logprobs == pytest.approx(ours.logprobs, abs=TOLERANCE)
         if loaded != folder:
             assert [action.token_ids for action in expected.act(opening_histories())] != first
+
+
+def test_training_hands_over_its_weights_before_each_update(pair, folder, tmp_path):
+    """Trainer and engine agree on what was sampled, although the weights move; kept weights would not."""
+    sampler, local = pair(temperature=1.0)
+    envs = VectorStepReward(
+        make_envs(ALFWORLD, 4, **GAMES), FunctionScorer(lambda history, action: len(action.command))
+    )
+    source = ServedRollouts(Rollouts(envs, [0, 1]), sampler, tmp_path / "weights")
+    config = GRPOConfig(updates=3, tasks=2, group_size=4, learning_rate=1e-3, rewards="merged")
+    prompt = local.encoder.history(opening_histories(1)[0]).token_ids
+    before = local_logprobs(local, prompt, [1])
+    GRPOTrainer(Policy(local), config, source, run_dir=tmp_path / "run").run()
+    sampler.reload(folder)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["sampler/logprob_gap_max"] < TOLERANCE for line in lines] == [True] * 3
+    assert abs(local_logprobs(local, prompt, [1])[0] - before[0]) > 100 * TOLERANCE
