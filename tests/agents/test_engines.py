@@ -88,11 +88,11 @@ def test_the_contract_of_agents_holds(make):
     check_agent(make(), HISTORIES)
 
 
-@pytest.mark.parametrize("stop", [(), ("door",)])
-def test_without_temperature_actions_are_the_local_agents(make, stop):
-    for theirs, ours in zip(
-        make(temperature=0.0, stop=stop).act(HISTORIES), local(temperature=0.0, stop=stop).act(HISTORIES), strict=True
-    ):
+@pytest.mark.parametrize(("stop", "ends"), [((), {"length", "end"}), (("2is", "task"), {"stop", "end"})])
+def test_without_temperature_actions_are_the_local_agents(make, stop, ends):
+    expected = local(temperature=0.0, stop=stop).act(HISTORIES)
+    assert {action.stop_reason for action in expected} == ends
+    for theirs, ours in zip(make(temperature=0.0, stop=stop).act(HISTORIES), expected, strict=True):
         assert replace(theirs, logprobs=()) == replace(ours, logprobs=())
         assert theirs.logprobs == pytest.approx(ours.logprobs, abs=TOLERANCE)
 
