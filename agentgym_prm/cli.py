@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from agentgym_prm.agents import Agent, BestOfN, ExpertAgent, HumanAgent, RandomAgent
 from agentgym_prm.agents.chat_api import ChatAgent
+from agentgym_prm.agents.engines import ENGINES, engine_agent, is_engine_name
 from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.agents.scripted import NoisyAgent
 from agentgym_prm.envs import ALFWORLD, WEBSHOP
@@ -52,6 +53,7 @@ _TRAINING = {
     "serve-prm": "Serve a reward model or progress estimator to other machines: --scorer http://HOST:PORT.",
 }
 """Commands that load torch, and what the overview says of them."""
+_MODELS = tuple(f"{each}:MODEL" for each in (*VENDORS, *ENGINES))
 _NO_CAP = 1000
 _ADDRESS = re.compile(r"[@+]?https?://.*")
 _RESUME = "rollout and eval continue with --resume --run-dir DIR"
@@ -127,7 +129,7 @@ class Games:
         if name not in (*AGENTS, "expert"):
             if vendor := vendor_of(name):
                 raise UnknownNameError(f"unknown agent {name!r}: a model behind an API is named {vendor}:{name}")
-            raise UnknownNameError.of("agent", name, [*AGENTS, "expert", *(f"{each}:MODEL" for each in VENDORS)])
+            raise UnknownNameError.of("agent", name, [*AGENTS, "expert", *_MODELS])
         if name == "random":
             return RandomAgent(seed)
         if name in family.privileged:
@@ -148,10 +150,13 @@ class Games:
 
 @dataclass(frozen=True)
 class Service:
-    """How models behind APIs are asked (openai:MODEL, anthropic:MODEL, gemini:MODEL)."""
+    """How models behind APIs (openai:MODEL, anthropic:MODEL, gemini:MODEL) and in engines (vllm:MODEL, sglang:MODEL)
+    are asked; engines have no budget, cache and prices.
+    """
 
     base_url: str | None = None
-    """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1. It is sent the key."""
+    """Address of a proxy, or of another server with the same API, e.g. http://localhost:8000/v1. It is sent the key. Of
+    an engine's server; vllm:MODEL without it runs in this process."""
     concurrency: int = 32
     """Most requests at a time; --num-envs games ask together."""
     timeout: float = 300.0
@@ -179,11 +184,24 @@ class Service:
         except ValueError as error:
             raise UsageError(str(error)) from error
 
-    def agent(self, name: str, prompt: str, temperature: float, seed: int) -> ChatAgent:
-        """The agent that asks the model ``vendor:model``."""
-        model = connect(name, base_url=self.base_url, **self._options())
+    def agent(self, name: str, prompt: str, temperature: float, seed: int) -> Agent:
+        """The agent that asks the model ``vendor:model``, or the one in an engine, ``engine:model``."""
+        options = self._options()
         shown = Prompt.load(prompt, max_turns=self.max_turns)
-        return ChatAgent(model, shown, temperature=temperature, max_tokens=self.max_tokens, seed=seed)
+        if not is_engine_name(name):
+            model = connect(name, base_url=self.base_url, **options)
+            return ChatAgent(model, shown, temperature=temperature, max_tokens=self.max_tokens, seed=seed)
+        if self.budget_tokens or self.budget_requests or self.budget_usd:
+            raise UsageError(f"a budget is for chat APIs: {name!r} costs nothing that is counted here")
+        return engine_agent(
+            name,
+            shown,
+            base_url=self.base_url,
+            server={"concurrency": self.concurrency, "timeout": self.timeout},
+            temperature=temperature,
+            max_new_tokens=self.max_tokens,
+            seed=seed,
+        )
 
     def judge(self, name: str) -> JudgeScorer:
         """The scorer that asks ``vendor:model``, or ``vendor:model@http://ADDRESS``."""
@@ -263,7 +281,7 @@ class Model:
 
 
 def _is_chat(name: str) -> bool:
-    """Whether a name is meant as ``vendor:model``; a folder's name may hold a colon."""
+    """Whether a name is meant as ``vendor:model`` or ``engine:model``; a folder's name may hold a colon."""
     return ":" in name and not Path(name).is_dir()
 
 
@@ -426,7 +444,7 @@ def rollout(
     Args:
         games: Which games.
         agent: random, expert, an expert by its name (see play), or a model: a folder, a name on the hub, or one behind
-            an API: openai:MODEL, anthropic:MODEL or gemini:MODEL.
+            an API: openai:MODEL, anthropic:MODEL or gemini:MODEL, or in an engine: vllm:MODEL or sglang:MODEL.
         episodes: How many games, from first_seed on.
         repeats: Rollouts of each game.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
@@ -486,7 +504,7 @@ def eval_agents(
     Args:
         games: Which games.
         agent: One or more of random, expert, an expert by its name, or models: folders, names on the hub, or
-            openai:MODEL, anthropic:MODEL, gemini:MODEL.
+            openai:MODEL, anthropic:MODEL, gemini:MODEL, vllm:MODEL, sglang:MODEL.
         episodes: How many games; by default every game of the split once.
         first_seed: Seed of the first game; seed s plays game s modulo the size of the split.
         seed: Seed of the agents' own randomness.
@@ -562,8 +580,8 @@ def _known_names(names: Sequence[str], games: Games) -> None:
     """Refuse a wrong name before the models of the others are loaded."""
     for name in names:
         if _is_chat(name):
-            if not is_model_name(name):
-                connect(name)  # says which vendors there are
+            if not is_model_name(name) and not is_engine_name(name):
+                raise UnknownNameError.of("model", name, _MODELS)
         elif "/" not in name and not Path(name).is_dir():
             games.agent(name)
 

@@ -238,6 +238,24 @@ def load_tokenizer(name_or_path: str | Path) -> Any:
     return tokenizer
 
 
+def stop_ids(tokenizer: Any, generation_config: Any) -> list[int]:
+    """The ids that end a reply: the tokenizer's first, then others that the model was tuned to end with."""
+    configured = getattr(generation_config, "eos_token_id", None)
+    others = configured if isinstance(configured, list) else [configured]
+    return list(dict.fromkeys([int(tokenizer.eos_token_id), *(int(each) for each in others if each is not None)]))
+
+
+def load_stop_ids(name_or_path: str | Path, tokenizer: Any) -> list[int]:
+    """As ``stop_ids``, of a model that is not loaded here; one without a generation configuration tells no others."""
+    with needs_extra("train"):
+        from transformers import GenerationConfig
+    try:
+        config = GenerationConfig.from_pretrained(str(name_or_path))
+    except OSError:
+        config = None
+    return stop_ids(tokenizer, config)
+
+
 def chosen_device(name: str) -> torch.device:
     """The device that ``name`` means; ``"auto"`` is a GPU if there is one."""
     if name != "auto":

@@ -131,7 +131,11 @@ def test_layers_import_only_downwards():
 
 
 @pytest.mark.parametrize(
-    "module", ["search", "inference", "agents.chat_api", "rewards.remote", "rewards.judge", "rewards.server", "hub"]
+    "module",
+    [
+        *("search", "inference", "agents.chat_api", "agents.engines", "agents.sglang", "agents.vllm"),
+        *("rewards.remote", "rewards.judge", "rewards.server", "hub"),
+    ],
 )
 def test_importing_what_talks_to_servers_loads_no_heavy_library(module):
     loaded = run(f"import sys, agentgym_prm.{module}; print(*sys.modules)").split()

@@ -23,15 +23,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agentgym_prm.agents.core import Agent
-from agentgym_prm.agents.prompts import Encoded, Encoder, Prompt
-from agentgym_prm.draws import mix, uniform
+from agentgym_prm.agents.prompts import Encoded, Prompt
+from agentgym_prm.agents.tokens import Sampled, TokenAgent
+from agentgym_prm.draws import uniform
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
+from agentgym_prm.models import stop_ids
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.sampling import Sample, prefill, sample
 from agentgym_prm.transcript import Chat
-from agentgym_prm.types import PARSE_ERROR, Action, History
+from agentgym_prm.types import Action, History
 
 with needs_extra("train"):
     import torch
@@ -50,7 +51,7 @@ _Asked = tuple[tuple[int, ...], _Replies]
 """The ids of a prompt, and of the replies to be scored after it."""
 
 
-class LocalAgent(Agent):
+class LocalAgent(TokenAgent):
     """Plays with a Hugging Face causal LM.
 
     Args:
@@ -94,22 +95,24 @@ class LocalAgent(Agent):
             raise UnknownNameError.of("scoring", scoring, SCORINGS)
         if mode not in MODES:
             raise UnknownNameError.of("mode", mode, MODES)
-        if temperature < 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
         if batch_tokens < 1:
             raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
-        self.name = name
-        self.prompt = Prompt.load(prompt) if isinstance(prompt, str) else prompt
+        super().__init__(
+            prompt,
+            Chat(tokenizer, stop_ids(tokenizer, getattr(model, "generation_config", None))),
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            seed=seed,
+            max_prompt_tokens=max_prompt_tokens,
+            name=name,
+        )
         if mode == "choose" and not self.prompt.reply_format.command_only:
             raise ValueError(
                 f"mode 'choose' needs replies that are the command alone; prompt {self.prompt.name!r} asks for "
                 f"{self.prompt.reply_format.name!r} (use 'memory' or 'bare', or mode 'generate')"
             )
-        self.model, self.mode, self.temperature = model, mode, temperature
-        self.encoder = Encoder(self.prompt, Chat(tokenizer, _stop_ids(model, tokenizer)), max_prompt_tokens)
-        self._max_new_tokens, self._stop, self._seed = max_new_tokens, tuple(stop), seed
+        self.model, self.mode = model, mode
         self._batch_tokens = batch_tokens
         self._scoring = scoring or ("packed" if takes_any_mask(model) else "cached")
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
@@ -173,7 +176,8 @@ class LocalAgent(Agent):
         )
         actions: list[list[Action]] = [[] for _ in histories]
         for row in rows:
-            action = self._parsed(row, encoded[row.prompt])
+            sampled = Sampled(tuple(row.ids), tuple(row.logprobs), row.stop_reason)
+            action = self._action(sampled, encoded[row.prompt])
             actions[row.prompt] += [action] * (n if copies == 1 else 1)
         return actions
 
@@ -182,20 +186,6 @@ class LocalAgent(Agent):
             return "end"
         is_stopped = self._stop and any(text in self.encoder.chat.decode(token_ids) for text in self._stop)
         return "stop" if is_stopped else ""
-
-    def _parsed(self, row: Sample, encoded: Encoded) -> Action:
-        reply = self.encoder.chat.decode(row.ids)
-        parsed = self.prompt.parse(reply)
-        return Action(
-            command=parsed.command,
-            reply=reply,
-            reasoning=parsed.reasoning,
-            token_ids=tuple(row.ids),
-            logprobs=tuple(row.logprobs),
-            stop_reason=row.stop_reason,
-            usage=self._usage(encoded, len(row.ids)),
-            scores={PARSE_ERROR: 1.0} if parsed.error else {},
-        )
 
     # --- choose ---
 
@@ -337,18 +327,6 @@ class LocalAgent(Agent):
 
     # --- both ---
 
-    def _draws(self, history: History, candidate: int) -> int:
-        return mix(self._seed, history.seed, history.episode, len(history.steps), candidate)
-
-    def _usage(self, encoded: Encoded, completion_tokens: int) -> dict[str, float]:
-        return {
-            "prompt_tokens": len(encoded.token_ids),
-            "completion_tokens": completion_tokens,
-            "temperature": self.temperature,
-            "dropped_turns": encoded.dropped,
-            "transcripts": len(encoded.transcripts),
-        }
-
 
 def log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of the softmax of a vector."""
@@ -368,10 +346,3 @@ def _all_equal(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) 
 
 def _flat(sequences: Iterable[Sequence[int]], count: int) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=count)
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The ids that end a reply: the tokenizer's first, then others that the model was tuned to end with."""
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    others = configured if isinstance(configured, list) else [configured]
-    return list(dict.fromkeys([int(tokenizer.eos_token_id), *(int(each) for each in others if each is not None)]))
