@@ -93,7 +93,8 @@ LIVE := .venv-vllm/bin
 
 # Warnings are vLLM's, not errors.
 live: .venv-vllm/.installed  ## vLLM on this machine's CPU, in process and as a server: a quarter of an hour on two cores
-	$(LIVE)/python -m pytest -q -m live -W default tests/live/test_vllm_process.py tests/live/test_vllm_server.py
+	$(LIVE)/python -m pytest -q -m live -W default tests/live/test_vllm_process.py tests/live/test_vllm_server.py \
+		tests/live/test_vllm_scorer.py
 
 bench: setup .venv-parity/.installed  ## the figures of benchmarks/README.md that take minutes; those below take longer
 	$(PARITY)/python benchmarks/alfworld_engine.py
