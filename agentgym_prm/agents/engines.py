@@ -27,7 +27,7 @@ def engine_agent(
             for the model of that name.
         prompt: What the model is shown.
         base_url: Address of a server; without one vLLM runs in this process.
-        server: How it is asked, see ``JSONServer``.
+        server: How it is asked, see ``JSONService``.
         **options: Of ``EngineAgent``.
 
     Raises:

@@ -18,9 +18,9 @@ from secrets import token_hex
 from typing import Any, Final
 
 from agentgym_prm.agents.prompts import Prompt
-from agentgym_prm.agents.tokens import EngineAgent, Sampled, Wanted, is_adapter
+from agentgym_prm.agents.tokens import ENGINE_SERVER, EngineAgent, Sampled, Wanted, is_adapter
 from agentgym_prm.errors import ServiceError
-from agentgym_prm.inference.server import JSONServer
+from agentgym_prm.inference.service import JSONService
 
 KEY_VARIABLES: Final = ("SGLANG_API_KEY",)
 _UNCUT: Final = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -33,7 +33,7 @@ class SGLangAgent(EngineAgent):
         base_url: E.g. ``http://localhost:30000``. ``SGLANG_API_KEY`` is sent if it is set.
         tokenizer: The model's, with a chat template.
         prompt: What the model is shown.
-        server: How the server is asked; by default with 64 requests at a time. See ``JSONServer``.
+        server: How the server is asked; by default with 64 requests at a time. See ``JSONService``.
         name: How it is called in reports.
         **options: Of ``EngineAgent``.
     """
@@ -52,11 +52,13 @@ class SGLangAgent(EngineAgent):
     ) -> None:
         super().__init__(tokenizer, prompt, name=name, **options)
         root = base_url.rstrip("/").removesuffix("/v1")
-        self._server = JSONServer(root, key_variables=KEY_VARIABLES, **(server or {}))
+        self._service = JSONService(root, key_variables=KEY_VARIABLES, **{**ENGINE_SERVER, **(server or {})})
         self._adapter: str | None = None
 
     def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
-        return self._server.post_all("/generate", [self._body(each) for each in wanted], self._read)
+        return self._service.post(
+            "/generate", [self._body(each) for each in wanted], lambda _, reply: self._read(reply)
+        )
 
     def _body(self, wanted: Wanted) -> dict[str, Any]:
         parameters = {
@@ -102,9 +104,9 @@ class SGLangAgent(EngineAgent):
             self._told("/unload_lora_adapter", {"lora_name": earlier})
 
     def _told(self, path: str, body: Mapping[str, Any]) -> None:
-        reply = self._server.post(path, body)
+        reply = self._service.tell(path, body)
         if not reply["success"]:
             raise ServiceError(f"SGLang did not do {path}: {reply.get('message') or reply.get('error_message')}")
 
     def give_up(self) -> None:
-        self._server.give_up()
+        self._service.give_up()

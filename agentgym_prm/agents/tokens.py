@@ -18,6 +18,8 @@ from agentgym_prm.draws import mix
 from agentgym_prm.transcript import Chat
 from agentgym_prm.types import PARSE_ERROR, Action, History
 
+ENGINE_SERVER: Final = {"concurrency": 64, "timeout": 300.0}
+"""How an engine's server is asked where nothing else is said: it samples for long, and many replies at a time."""
 _SEEDS: Final = 2**31
 """Seeds are below: engines take no more everywhere."""
 

@@ -23,9 +23,9 @@ from secrets import token_hex
 from typing import Any, Final
 
 from agentgym_prm.agents.prompts import Prompt
-from agentgym_prm.agents.tokens import EngineAgent, Sampled, Wanted, is_adapter
+from agentgym_prm.agents.tokens import ENGINE_SERVER, EngineAgent, Sampled, Wanted, is_adapter
 from agentgym_prm.errors import ServiceError, UsageError, needs_extra
-from agentgym_prm.inference.server import JSONServer
+from agentgym_prm.inference.service import JSONService
 
 KEY_VARIABLES: Final = ("VLLM_API_KEY",)
 _PROCESSED: Final = "processed_logprobs"
@@ -180,14 +180,16 @@ class VLLMServerAgent(EngineAgent):
         super().__init__(tokenizer, prompt, name=name, **options)
         # The engine's own paths are beside /v1.
         root = base_url.rstrip("/").removesuffix("/v1")
-        self._server = JSONServer(root, key_variables=KEY_VARIABLES, **(server or {}))
+        self._service = JSONService(root, key_variables=KEY_VARIABLES, **{**ENGINE_SERVER, **(server or {})})
         self._base = self._model = model
         self._is_checked = self.temperature in (0, 1)
 
     def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
         if not self._is_checked:
             self._check_logprobs(wanted[0])
-        return self._server.post_all("/v1/completions", [self._body(each) for each in wanted], self._read)
+        return self._service.post(
+            "/v1/completions", [self._body(each) for each in wanted], lambda _, reply: self._read(reply)
+        )
 
     def _body(self, wanted: Wanted) -> dict[str, Any]:
         return {
@@ -217,7 +219,7 @@ class VLLMServerAgent(EngineAgent):
         """
         body = {**self._body(wanted), "max_tokens": 1, "logprobs": 2}
         bodies = [{**body, "temperature": temperature} for temperature in (1.0, self.temperature)]
-        at_one, here = self._server.post_all("/v1/completions", bodies, _distance)
+        at_one, here = self._service.post("/v1/completions", bodies, lambda _, reply: _distance(reply))
         if at_one < _TELLING:
             return
         if abs(here - at_one) < abs(here - at_one / self.temperature):
@@ -237,18 +239,18 @@ class VLLMServerAgent(EngineAgent):
         if is_adapter(folder):
             # A new name each time, also for another client: under the same one the server keeps what it has computed.
             name = f"{Path(folder).name}-{token_hex(4)}"
-            self._server.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+            self._service.tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
             self._model = name
         else:
-            self._server.post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
-            if not self._server.post("/reset_prefix_cache")["success"]:
+            self._service.tell("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
+            if not self._service.tell("/reset_prefix_cache")["success"]:
                 raise ServiceError(_STALE)
             self._model = self._base
         if earlier != self._base:
-            self._server.post("/v1/unload_lora_adapter", {"lora_name": earlier})
+            self._service.tell("/v1/unload_lora_adapter", {"lora_name": earlier})
 
     def give_up(self) -> None:
-        self._server.give_up()
+        self._service.give_up()
 
 
 def _distance(reply: Any) -> float:

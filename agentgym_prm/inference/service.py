@@ -1,4 +1,8 @@
-"""A server that answers JSON with JSON, e.g. one that scores: many requests side by side, retried, clear errors."""
+"""A server that answers JSON with JSON: many requests side by side, retried, clear errors.
+
+For what chat APIs do not have: scores, token ids, log-probabilities, reloading weights. Nothing is kept on disk, and
+nothing is priced.
+"""
 
 import json
 import logging
@@ -8,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
 from agentgym_prm.errors import ServiceError
@@ -65,6 +69,7 @@ class JSONService:
         self._key = find_key(key_variables) or Key("")
         self._connected: tuple[int, Any, ThreadPoolExecutor] | None = None
         self._lock = threading.Lock()
+        self._calls: set[threading.Event] = set()
 
     def get(self, path: str, *, attempts: int = 1) -> Any:
         """The JSON value at ``path``; ``None`` if the reply is empty.
@@ -73,6 +78,20 @@ class JSONService:
             ServiceError: The server does not answer, or refuses.
         """
         return self._answer("GET", path, None, attempts, threading.Event())
+
+    def tell(self, path: str, body: Any = None) -> Any:
+        """The reply to one request, a text if it is no JSON.
+
+        Raises:
+            ServiceError: As ``post``.
+        """
+        return self.post(path, [body or {}], lambda _, reply: reply)[0]
+
+    def give_up(self) -> None:
+        """End the calls that run in other threads; what is out is waited for."""
+        with self._lock:
+            for stopped in self._calls:
+                stopped.set()
 
     def post(self, path: str, bodies: Sequence[Any], read: Callable[[Any, Any], _Read]) -> list[_Read]:
         """What ``read`` makes of each body and its reply, in their order; all are sent side by side.
@@ -96,8 +115,11 @@ class JSONService:
                 ) from None
 
         _, pool = self._connection()
-        futures = [pool.submit(ask, body) for body in bodies]
+        with self._lock:
+            self._calls.add(stopped)
+        futures: list[Future[_Read]] = []
         try:
+            futures += [pool.submit(ask, body) for body in bodies]
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             if not all(future.done() for future in futures):
@@ -105,6 +127,8 @@ class JSONService:
                 for future in futures:
                     future.cancel()
                 wait(futures)
+            with self._lock:
+                self._calls.discard(stopped)
         errors = [future.exception() for future in futures if not future.cancelled()]
         for error in errors:
             if error is not None and not isinstance(error, CancelledError):
@@ -158,6 +182,8 @@ class JSONService:
             raise status_failure(response.status_code, response.headers, reason)
         if not response.content:
             return None  # an engine's /health says nothing more
+        if "json" not in response.headers.get("content-type", ""):
+            return response.text
         try:
             return response.json()
         except ValueError:

@@ -325,7 +325,7 @@ def test_a_server_that_is_down_is_a_clear_error(serve):
     server.__exit__()
     agent = SGLangAgent(server.url, chat_tokenizer(), "bare", server=QUICK)
     server.__exit__ = lambda: None
-    with pytest.raises(ServiceError, match="Is the server up"):
+    with pytest.raises(ServiceError, match="is the server running there"):
         agent.act(HISTORIES[0])
 
 
@@ -343,7 +343,7 @@ def test_the_key_is_sent_and_not_shown(serve, monkeypatch):
     agent = VLLMServerAgent(server.url, "m", chat_tokenizer(), "bare", max_new_tokens=1, server=QUICK)
     agent.act(HISTORIES[0])
     assert server.keys == ["Bearer sk-do-not-show"]
-    assert "sk-do-not-show" not in repr(vars(agent)) + repr(vars(agent._server))
+    assert "sk-do-not-show" not in repr(vars(agent)) + repr(vars(agent._service))
 
 
 def test_settings_out_of_range_are_refused(make):
@@ -352,7 +352,7 @@ def test_settings_out_of_range_are_refused(make):
             make(**options)
     with pytest.raises(ValueError, match="n must be at least 1"):
         make().sample(HISTORIES, n=0)
-    with pytest.raises(UsageError, match="http://HOST:PORT"):
+    with pytest.raises(UsageError, match="http://"):
         SGLangAgent("localhost:30000", chat_tokenizer(), "bare")
 
 
