@@ -7,12 +7,9 @@ from zlib import crc32
 
 from agentgym_prm.decoding import END, STOP, Continuation
 from agentgym_prm.draws import mix
-from agentgym_prm.errors import needs_extra
+from agentgym_prm.models import evaluating
 from agentgym_prm.packing import batches_by_length
 from agentgym_prm.sampling import Sample, sample
-
-with needs_extra("train"):
-    import torch
 
 _KEPT: Final = 8192
 """Texts whose sampled ids are kept."""
@@ -60,16 +57,11 @@ class LocalGenerator:
             raise ValueError(f"n must be at least 1, got {n}")
         ids = [self._ids(prompt) for prompt in prompts]
         found: list[list[Continuation]] = [[] for _ in prompts]
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                for batch in batches_by_length([n * len(each) for each in ids], self._batch_tokens):
-                    chosen = [prompts[index] for index in batch], [ids[index] for index in batch]
-                    for index, continuations in zip(batch, self._batch(*chosen, n, tuple(stop)), strict=True):
-                        found[index] = continuations
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model):
+            for batch in batches_by_length([n * len(each) for each in ids], self._batch_tokens):
+                chosen = [prompts[index] for index in batch], [ids[index] for index in batch]
+                for index, continuations in zip(batch, self._batch(*chosen, n, tuple(stop)), strict=True):
+                    found[index] = continuations
         return found
 
     def _batch(

@@ -14,8 +14,7 @@ computed once and shared by its samples or its commands. In ``"choose"``, log-pr
 the same prompt are computed once for as long as the weights stay as they are: rollouts of one task meet often.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import Any, Final
@@ -28,7 +27,7 @@ from agentgym_prm.agents.tokens import Sampled, TokenAgent
 from agentgym_prm.draws import uniform
 from agentgym_prm.envs.webshop.engine import SEARCH_PATTERN
 from agentgym_prm.errors import UnknownNameError, UsageError, needs_extra
-from agentgym_prm.models import stop_ids
+from agentgym_prm.models import evaluating, stop_ids
 from agentgym_prm.packing import ReplyTree, batches_by_length, pack, places_at_once, takes_any_mask
 from agentgym_prm.sampling import Sample, prefill, sample
 from agentgym_prm.transcript import Chat
@@ -123,7 +122,7 @@ class LocalAgent(TokenAgent):
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         encoded = self.encoder.histories(histories)
-        with self._evaluating():
+        with evaluating(self.model):
             if self.mode == "choose":
                 return self._choose(histories, encoded, n)
             actions: list[list[Action]] = [[] for _ in histories]
@@ -141,19 +140,9 @@ class LocalAgent(TokenAgent):
         """
         encoded = self.encoder.histories(histories)
         replies = [self.replies(history) for history in histories]
-        with self._evaluating():
+        with evaluating(self.model):
             scored = self._score([each.token_ids for each in encoded], replies)
         return [[sum(logprobs) for logprobs in group] for group in scored]
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.model.train(was_training)
 
     # --- generate ---
 

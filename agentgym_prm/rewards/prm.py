@@ -26,6 +26,7 @@ from agentgym_prm.errors import UnknownNameError, needs_extra
 from agentgym_prm.models import (
     LoadedModel,
     ModelConfig,
+    evaluating,
     load_model,
     load_reward_model,
     load_tokenizer,
@@ -394,20 +395,15 @@ class ProcessRewardModel:
         scores: list[list[float]] = [[] for _ in asked]
         pad_id = int(self.tokenizer.pad_token_id)
         most = places_at_once(self._batch_tokens, self.model.device)
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                for batch in batches_by_length([_places(each) for each in asked], most):
-                    inputs = collate([asked[index] for index in batch], self.model, pad_id, self.settings.head)
-                    outputs = self.net(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
-                    if self.settings.link == "sigmoid":
-                        outputs = torch.sigmoid(self.settings.scale * outputs.double() + self.settings.offset)
-                    remaining = iter(outputs.tolist())
-                    for index in batch:
-                        scores[index] = [next(remaining) for _ in asked[index].replies]
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model):
+            for batch in batches_by_length([_places(each) for each in asked], most):
+                inputs = collate([asked[index] for index in batch], self.model, pad_id, self.settings.head)
+                outputs = self.net(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
+                if self.settings.link == "sigmoid":
+                    outputs = torch.sigmoid(self.settings.scale * outputs.double() + self.settings.offset)
+                remaining = iter(outputs.tolist())
+                for index in batch:
+                    scores[index] = [next(remaining) for _ in asked[index].replies]
         known = dict(zip(asked, scores, strict=True))
         return [known[each] for each in whole]
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from agentgym_prm.agents.prompts import Encoder, Prompt
 from agentgym_prm.errors import needs_extra
-from agentgym_prm.models import ModelConfig, load_reward_model
+from agentgym_prm.models import ModelConfig, evaluating, load_reward_model
 from agentgym_prm.packing import batches_by_length
 from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.rewards.prm import last_hidden, pad_right, scalar_outputs
@@ -224,16 +224,11 @@ class ProgressEstimator:
     def _values(self, readings: Sequence[Reading]) -> list[list[float]]:
         """The contributions read off each row."""
         values: list[list[float]] = [[] for _ in readings]
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                for batch in batches_by_length([len(each.token_ids) for each in readings], self._batch_tokens):
-                    outputs = iter(self.outputs([readings[index] for index in batch]).tolist())
-                    for index in batch:
-                        values[index] = [next(outputs) for _ in readings[index].places]
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model):
+            for batch in batches_by_length([len(each.token_ids) for each in readings], self._batch_tokens):
+                outputs = iter(self.outputs([readings[index] for index in batch]).tolist())
+                for index in batch:
+                    values[index] = [next(outputs) for _ in readings[index].places]
         return values
 
 

@@ -11,8 +11,7 @@ of data; there labels are inverted against the logits, and no example holds a ma
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentgym_prm.errors import UnknownNameError, needs_extra
-from agentgym_prm.models import ModelConfig, load_model, output_logits, turn_dropout_off, unwrapped
+from agentgym_prm.models import ModelConfig, evaluating, load_model, output_logits, turn_dropout_off, unwrapped
 from agentgym_prm.packing import batches_by_length, places_at_once
 from agentgym_prm.rewards.folders import read_settings, write_model_folder
 from agentgym_prm.rewards.prm import READS, Asked, collate, last_hidden, pad_right
@@ -213,7 +212,7 @@ class TokenLabelScorer:
             self._check_length(len(each.token_ids))
         scores: list[NDArray[np.float64]] = [np.empty(0) for _ in attempts]
         lengths = [len(each.token_ids) for each in encoded]
-        with self._evaluating():
+        with evaluating(self.model):
             for batch in batches_by_length(lengths, self._places_at_once):
                 chosen = [encoded[index] for index in batch]
                 reads = [(row, place) for row, each in enumerate(chosen) for place in each.places]
@@ -268,7 +267,7 @@ class TokenLabelScorer:
         """The score of each reply, whose last token is a marker."""
         scores: list[list[float]] = [[] for _ in asked]
         lengths = [len(each.prompt) + sum(map(len, each.replies)) for each in asked]
-        with self._evaluating():
+        with evaluating(self.model):
             for batch in batches_by_length(lengths, self._places_at_once):
                 inputs = collate([asked[index] for index in batch], self.model, self._pad_id, "scalar")
                 found = iter(self._probabilities(inputs, inputs["rows"], inputs["places"]))
@@ -285,13 +284,3 @@ class TokenLabelScorer:
         logits = output_logits(unwrapped(self.model), hidden)[:, list(self.encoder.label_ids)]
         found: list[float] = torch.softmax(logits.double(), -1)[:, 0].tolist()
         return found
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.model.train(was_training)
