@@ -55,7 +55,7 @@ class SGLangAgent(EngineAgent):
         self._service = JSONService(root, key_variables=KEY_VARIABLES, **{**ENGINE_SERVER, **(server or {})})
         self._adapter: str | None = None
 
-    def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
+    def sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
         return self._service.post(
             "/generate", [self._body(each) for each in wanted], lambda _, reply: self._read(reply)
         )
@@ -67,7 +67,7 @@ class SGLangAgent(EngineAgent):
             "max_new_tokens": self._max_new_tokens,
             "sampling_seed": wanted.seed,
             "stop_token_ids": list(self.encoder.chat.stop_ids),
-            "stop": list(self._stop),
+            "stop": list(wanted.stop),
             "skip_special_tokens": False,
         }
         body = {"input_ids": list(wanted.token_ids), "sampling_params": parameters, "return_logprob": True}

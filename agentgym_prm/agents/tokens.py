@@ -20,7 +20,7 @@ from agentgym_prm.types import PARSE_ERROR, Action, History
 
 ENGINE_SERVER: Final = {"concurrency": 64, "timeout": 300.0}
 """How an engine's server is asked where nothing else is said: it samples for long, and many replies at a time."""
-_SEEDS: Final = 2**31
+SEEDS: Final = 2**31
 """Seeds are below: engines take no more everywhere."""
 
 
@@ -33,10 +33,11 @@ class Reloadable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A reply that is asked for: the ids of the prompt, and the seed of its draws."""
+    """A reply that is asked for: the ids of the prompt, the seed of its draws, and the texts that end it."""
 
     token_ids: tuple[int, ...]
     seed: int
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class TokenAgent(Agent):
 class EngineAgent(TokenAgent):
     """Plays with a model in an inference engine: ``Action`` fields are those of ``LocalAgent`` in mode ``"generate"``.
 
-    A subclass writes ``_sampled`` and ``reload``. Arguments are those of ``TokenAgent``, but for:
+    A subclass writes ``sampled`` and ``reload``. Arguments are those of ``TokenAgent``, but for:
 
     Args:
         tokenizer: The model's, with a chat template.
@@ -157,7 +158,7 @@ class EngineAgent(TokenAgent):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
+    def sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
         """The replies, in their order."""
 
     @abstractmethod
@@ -173,11 +174,11 @@ class EngineAgent(TokenAgent):
         # Without temperature all samples are the same one.
         copies = n if self.temperature > 0 else 1
         wanted = [
-            Wanted(one.token_ids, self._draws(history, candidate) % _SEEDS)
+            Wanted(one.token_ids, self._draws(history, candidate) % SEEDS, self._stop)
             for history, one in zip(histories, encoded, strict=True)
             for candidate in range(copies)
         ]
-        replies = iter(self._sampled(wanted))
+        replies = iter(self.sampled(wanted))
         with self._lock:
             actions = [[self._action(next(replies), one) for _ in range(copies)] for one in encoded]
         return [group * (n // copies) for group in actions]

@@ -93,7 +93,7 @@ class VLLMAgent(EngineAgent):
         if adapter is not None:
             self._load_adapter(adapter)
 
-    def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
+    def sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
         from vllm import SamplingParams
 
         common = {
@@ -102,12 +102,11 @@ class VLLMAgent(EngineAgent):
             "max_tokens": self._max_new_tokens,
             "logprobs": 0,
             "stop_token_ids": list(self.encoder.chat.stop_ids),
-            "stop": list(self._stop),
             "skip_special_tokens": False,
         }
         outputs = self.llm.generate(
             [{"prompt_token_ids": list(each.token_ids)} for each in wanted],
-            [SamplingParams(**common, seed=each.seed) for each in wanted],
+            [SamplingParams(**common, seed=each.seed, stop=list(each.stop)) for each in wanted],
             use_tqdm=False,
             lora_request=self._adapter,
         )
@@ -184,7 +183,7 @@ class VLLMServerAgent(EngineAgent):
         self._base = self._model = model
         self._is_checked = self.temperature in (0, 1)
 
-    def _sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
+    def sampled(self, wanted: Sequence[Wanted]) -> list[Sampled]:
         if not self._is_checked:
             self._check_logprobs(wanted[0])
         return self._service.post(
@@ -202,7 +201,7 @@ class VLLMServerAgent(EngineAgent):
             "logprobs": 0,
             "return_token_ids": True,
             "stop_token_ids": list(self.encoder.chat.stop_ids),
-            "stop": list(self._stop),
+            "stop": list(wanted.stop),
             "skip_special_tokens": False,
         }
 

@@ -4,15 +4,18 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from agentgym_prm.agents.local import LocalAgent
 from agentgym_prm.agents.sglang import SGLangAgent
 from agentgym_prm.agents.vllm import VLLMAgent, VLLMServerAgent
+from agentgym_prm.decoding import beam_search
 from agentgym_prm.draws import mix
 from agentgym_prm.envs.core import TextVectorEnv
 from agentgym_prm.errors import MissingDependencyError, ServiceError, UsageError
+from agentgym_prm.generation import EngineGenerator, LocalGenerator
 from agentgym_prm.inference.retry import RetryPolicy
 from agentgym_prm.rollout import collect
 from agentgym_prm.testing import ScriptedEnv, check_agent
@@ -372,3 +375,46 @@ def test_stop_ids_are_the_tokenizers_and_the_generation_configurations(tmp_path)
     ids = [7, tokenizer.eos_token_id, 5]
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
     assert load_stop_ids(tmp_path, tokenizer) == [tokenizer.eos_token_id, 7, 5]
+
+
+# --- texts ---
+
+TEXTS = ["open the door", "you see a key", "look"]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_texts_without_temperature_are_continued_as_here(make, is_stopped):
+    here = LocalGenerator(chat_model(), chat_tokenizer(), temperature=0.0, max_new_tokens=6)
+    (first, *_), *_ = here.continuations(TEXTS, 1)
+    stop = (first.text[2:4],) if is_stopped else ()
+    expected = here.continuations(TEXTS, 2, stop=stop)
+    assert ("stop" in {each[0].stop_reason for each in expected}) == is_stopped
+    found = EngineGenerator(make(temperature=0.0)).continuations(TEXTS, 2, stop=stop)
+    for theirs, ours in zip(found, expected, strict=True):
+        assert theirs[0] == theirs[1]
+        assert theirs[0]._replace(logprob=0.0) == ours[0]._replace(logprob=0.0)
+        assert theirs[0].logprob == pytest.approx(ours[0].logprob, abs=TOLERANCE)
+
+
+def test_draws_for_a_text_depend_on_it_and_the_seed_alone(make):
+    agent = make()
+    found = EngineGenerator(agent).continuations(TEXTS, 3)
+    assert len({each.text for each in found[0]}) > 1
+    assert EngineGenerator(agent).continuations(TEXTS[::-1], 3) == found[::-1]
+    assert EngineGenerator(agent, seed=1).continuations(TEXTS, 3) != found
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        EngineGenerator(agent).continuations(TEXTS, 0)
+
+
+def test_a_beam_of_one_writes_what_the_engine_writes(make):
+    generator = EngineGenerator(make(temperature=0.0, max_new_tokens=12))
+    ((whole,),) = generator.continuations(TEXTS[:1], 1)
+    separator = whole.text[2:4]
+
+    def judge(attempts):
+        return np.zeros(len(attempts))
+
+    found = beam_search(generator, TEXTS[0], judge, beam_width=1, beam_factor=1, separator=separator, max_steps=2)
+    assert found.budget.calls == 2
+    # Written in two parts; the ids of the first are sent again as they were sampled.
+    assert found.best.text.startswith(whole.text)
