@@ -205,7 +205,7 @@ def test_mean_scores_weigh_episodes_alike_by_hand():
 
 
 def test_rewards_that_an_algorithm_cannot_use_are_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match=r"online_dpo learns from one judge of actions \(prm, .*spa\).*none"):
+    with pytest.raises(UsageError, match=r"online_dpo learns from one judge of actions \(prm, .*spa, judge\).*none"):
         train(folder, tmp_path / "run", "online_dpo", rewards=())
     with pytest.raises(UsageError, match="got rubric:step_price"):
         train(folder, tmp_path / "run", "online_dpo", rewards=("rubric:step_price",))
