@@ -30,7 +30,8 @@ class _Writer:
         # Behind the prompt, because a tokenizer may drop the space that a text begins with.
         before, whole = self._decode(prompt_ids), self._decode([*prompt_ids, *written])
         text = whole.removeprefix(before) if whole.startswith(before) else self._decode(written)
-        self._written[prompt + text] = (*prompt_ids, *written)
+        # The first way in which a text was written: searches keep the first of equal ones, too.
+        self._written.setdefault(prompt + text, (*prompt_ids, *written))
         while len(self._written) > _KEPT:
             self._written.popitem(last=False)
         return Continuation(text, logprob, len(ids), stop_reason)

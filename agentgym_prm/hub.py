@@ -24,6 +24,7 @@ FILES: Final = (
     "adapter_config.json",
     "prm.json",
     "progress.json",
+    "step_labels.json",
     "model.safetensors",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
@@ -47,9 +48,14 @@ _GIVEN: Final = frozenset({".gitattributes"})
 _KINDS: Final = {
     "prm.json": ("process reward model", "rewards.prm", "ProcessRewardModel"),
     "progress.json": ("progress estimator", "rewards.progress", "ProgressEstimator"),
+    "step_labels.json": ("step-label model", "rewards.token_labels", "TokenLabelScorer"),
 }
 _GAMES: Final = ("data", "difficulty", "train_split")
-_TAGS: Final = {"process reward model": "process-reward-model", "progress estimator": "progress-estimator"}
+_TAGS: Final = {
+    "process reward model": "process-reward-model",
+    "progress estimator": "progress-estimator",
+    "step-label model": "process-reward-model",
+}
 
 
 def push(folder: str | Path, repo: str, *, private: bool = False, message: str = "") -> str:

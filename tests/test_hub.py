@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agentgym_prm import hub as hub_module
 from agentgym_prm.agents.prompts import Prompt
 from agentgym_prm.cli import main
 from agentgym_prm.errors import MissingKeyError, ServiceError, StoreError, UsageError
 from agentgym_prm.hub import CARD, model_card, model_files, pull, push
 from agentgym_prm.models import ModelConfig, TinyConfig, build_tiny
+from agentgym_prm.rewards import prm, progress, token_labels
 from agentgym_prm.rewards.prm import ProcessRewardModel
 from agentgym_prm.types import Action, History
 from tests.hub_stub import TOKEN, HubStub, Repository
@@ -274,3 +276,9 @@ def test_the_commands_find_the_hub_by_the_environment(hub, stage, tmp_path):
     assert (tmp_path / "pulled" / "prm.json").is_file()
     assert hub.repositories["me/prm"].private
     assert TOKEN not in result.stdout + result.stderr
+
+
+def test_the_settings_of_every_kind_of_model_are_sent():
+    for name in (token_labels.SETTINGS_FILE, prm._SETTINGS_FILE, progress._SETTINGS_FILE):
+        assert name in hub_module.FILES
+        assert name in hub_module._KINDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agentgym_prm.errors import MissingKeyError
+from agentgym_prm.errors import MissingKeyError, UsageError
 
 ENV_FILE: Final = ".env"
 """Read in the working directory; what the environment holds goes before it."""
@@ -33,10 +33,19 @@ class Key:
 
 
 def find_key(variables: Sequence[str], folder: str | Path = ".") -> Key | None:
-    """The first of the variables that is set, in the environment or else in ``folder/.env``."""
+    """The first of the variables that is set, in the environment or else in ``folder/.env``.
+
+    Raises:
+        UsageError: Its value cannot be sent: HTTP libraries would quote it in their errors.
+    """
     values = {**read_env_file(Path(folder) / ENV_FILE), **{name: text for name, text in os.environ.items() if text}}
-    found = next((values[name].strip() for name in variables if values.get(name, "").strip()), None)
-    return None if found is None else Key(found)
+    name = next((name for name in variables if values.get(name, "").strip()), None)
+    if name is None:
+        return None
+    key = values[name].strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"the key in {name} holds white space or characters that no key has: set it anew")
+    return Key(key)
 
 
 def require_key(variables: Sequence[str], vendor: str) -> Key:

@@ -98,19 +98,22 @@ class APIChatModel:
         asked: list[tuple[int, list[int], Future[list[Completion]]]] = []
         stopped = threading.Event()
         keys = [self._keys(request) for request in requests]
-        for index, request in enumerate(requests):
-            for name in self.vendor.left_out(request):
-                self._tell(f"takes no {name}: it is left out")
-            completions.append([self._cache.get(key) if self._cache else None for key in keys[index]])
-            missing = [sample for sample, known in enumerate(completions[index]) if known is None]
-            for start in range(0, len(missing), self.vendor.samples):
-                samples = missing[start : start + self.vendor.samples]
-                future = self._executor().submit(self._asked, request, samples, keys[index], stopped)
-                asked.append((index, samples, future))
         with self._lock:
             self._calls.add(stopped)
         try:
+            for index, request in enumerate(requests):
+                for name in self.vendor.left_out(request):
+                    self._tell(f"takes no {name}: it is left out")
+                completions.append([self._cache.get(key) if self._cache else None for key in keys[index]])
+                missing = [sample for sample, known in enumerate(completions[index]) if known is None]
+                for start in range(0, len(missing), self.vendor.samples):
+                    samples = missing[start : start + self.vendor.samples]
+                    future = self._executor().submit(self._asked, request, samples, keys[index], stopped)
+                    asked.append((index, samples, future))
             self._gather([future for _, _, future in asked], stopped)
+        except BaseException:
+            stopped.set()  # also where Ctrl-C came before all were on their way
+            raise
         finally:
             with self._lock:
                 self._calls.discard(stopped)

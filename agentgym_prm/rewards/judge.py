@@ -140,7 +140,6 @@ class JudgeScorer:
 
     def _ask(self, asked: dict[str, tuple[tuple[str, str], ...]]) -> dict[str, float]:
         scores: dict[str, float] = {}
-        usage, invalid = Usage(), 0
         for attempt in range(self._attempts):
             open_keys = [key for key in asked if key not in scores]
             requests = [
@@ -152,20 +151,25 @@ class JudgeScorer:
                 )
                 for key in open_keys
             ]
+            given: dict[str, float] = {}
+            usage, invalid = Usage(), 0
             for key, (completion,) in zip(open_keys, self.model.complete(requests) if requests else [], strict=True):
                 usage = usage if completion.from_cache else usage + completion.usage
                 score = parse_score(completion.text, self._lowest, self._highest)
                 if score is None:
                     invalid += 1
                 else:
-                    scores[key] = score
+                    given[key] = score
+            # Now: the next round may fail, and this one is paid for.
+            self._count(given, usage, invalid, 0)
+            scores |= given
         left = [key for key in asked if key not in scores]
         if left:
             _log.warning("%s gave no score for %d of %d actions: they count as %g", self.model.name, len(left),
                          len(asked), self._neutral)  # fmt: skip
-        scores |= dict.fromkeys(left, self._neutral)
-        self._count(scores, usage, invalid, len(left))
-        return scores
+        neutral = dict.fromkeys(left, self._neutral)
+        self._count(neutral, Usage(), 0, len(left))
+        return scores | neutral
 
     def _count(self, scores: dict[str, float], usage: Usage, invalid: int, unscored: int) -> None:
         with self._lock:

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from agentgym_prm.errors import MissingKeyError
+from agentgym_prm.errors import MissingKeyError, UsageError
 from agentgym_prm.inference.keys import Key, find_key, read_env_file, require_key
 
 
@@ -46,3 +46,11 @@ def test_a_key_does_not_show_itself():
     assert "sk-secret" not in f"{key} {key!r} {[key]}"
     assert key.redact("Incorrect API key provided: sk-secret.") == "Incorrect API key provided: [key]."
     assert pickle.loads(pickle.dumps(key)) == key
+
+
+@pytest.mark.parametrize("value", ["sk-A\nsk-B", "sk-one two", "sk-\u2013dash", "sk-\x07"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(monkeypatch, value):
+    monkeypatch.setenv("SOME_KEY", value)
+    with pytest.raises(UsageError, match="the key in SOME_KEY holds white space or characters") as refused:
+        find_key(["SOME_KEY"])
+    assert "sk-" not in str(refused.value)

@@ -301,3 +301,15 @@ def test_eval_chooses_with_a_judge_and_says_what_it_took(openai_sdk, capsys, tmp
     config = (run / "config.json").read_text()
     assert '"judge:openai:gpt-4o-mini"' in config
     assert str(stub.port) not in config
+
+
+def test_what_a_round_cost_is_counted_though_the_next_one_fails():
+    def say(text, attempt):
+        if attempt:
+            raise ServiceError("down")
+        return "no score"
+
+    judge = JudgeScorer(Fake(say))
+    with pytest.raises(ServiceError, match="down"):
+        judge.score([HISTORY], [Action("look")])
+    assert (judge.usage.requests, judge.usage.prompt_tokens) == (1, 3)

@@ -197,6 +197,9 @@ class Engine:
             text = move.tool.call(move.args)
         text = self._cut(text)
         observation = self._protocol.result(text)
+        if isinstance(move, Search) and not found:
+            self.result = text  # the tool ran; that it says "no" is no passage with the answer "no"
+            return observation
         # So the source's reward function tells a call that failed.
         if isinstance(move, Call) and (not text.strip() or text.lstrip().startswith("Error:")):
             self.valid, self.error = False, text.strip() or observation

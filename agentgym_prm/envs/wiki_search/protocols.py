@@ -138,6 +138,10 @@ class XMLProtocol(Protocol):
         if not isinstance(call, dict):
             return BadCall("Error: Tool command must be a JSON object")
         name, args = call.get("name"), call.get("args", {})
+        try:
+            json.dumps([name, *(args if isinstance(args, dict) else ())], ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half a character: no tokenizer and no terminal takes the answer that repeats it
+            return BadCall("Error: Invalid JSON format")
         if not name:
             return BadCall("Error: Tool command must specify 'name'")
         if isinstance(name, list | dict):

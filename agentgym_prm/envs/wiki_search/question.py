@@ -21,3 +21,12 @@ class Question:
     answers: tuple[str, ...]
     kind: str = ""
     supports: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("answers", "supports"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"question {self.id!r}: {name} must be several texts, got the text {getattr(self, name)!r}"
+                )
+        if not self.answers:
+            raise ValueError(f"question {self.id!r} has no answer")

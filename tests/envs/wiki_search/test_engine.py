@@ -279,3 +279,23 @@ def test_thirty_two_threads_search_one_index_at_once():
         thread.join()
     assert len(found) == 32
     assert len({*found}) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_that_nothing_was_found_is_no_text_with_the_answer_no(protocol):
+    playing = engine(protocol, Question("q", "Is Anna Ek a river?", ("no",)))
+    give(playing, Search("zzz"))
+    assert (playing.valid, playing.found_ids, playing.goal_condition_success_rate) == (True, (), 0.0)
+
+
+def test_a_tool_named_by_half_a_character_is_no_tool_and_not_repeated():
+    observation = give(engine(), r'<tool>{"name": "\ud800", "args": {}}</tool>')
+    observation.encode()
+    assert "Invalid JSON" in observation
+
+
+def test_questions_without_answers_or_with_a_text_in_their_place_are_refused():
+    with pytest.raises(TypeError, match="answers must be several texts, got the text 'no'"):
+        Question("q", "Is Ada a fish?", "no")
+    with pytest.raises(ValueError, match="question 'q' has no answer"):
+        Question("q", "Is Ada a fish?", ())
