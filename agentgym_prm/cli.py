@@ -69,8 +69,8 @@ class Games:
     data: str = "builtin"
     """'builtin' (no download), 'official' (below $ALFWORLD_DATA, $WEBSHOP_DATA or $VIRTUALHOME_DATA), or a path."""
     split: str | None = None
-    """train, valid_seen or valid_unseen (households), train, valid or test (shops); by default the last, which judges,
-    and for rollout the first."""
+    """train, valid_seen or valid_unseen (households), train, valid or test (shops, questions); by default the last, which
+    judges, and for rollout the first."""
     difficulty: str = "full"
     """Size of builtin games: small (for tiny models) or full (as large as the benchmark's)."""
     engine: str = "native"
@@ -80,7 +80,8 @@ class Games:
     env_args: tuple[str, ...] = ()
     """Further arguments of the environment, NAME=VALUE each."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40, WebShop: 15)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40,
+    WebShop: 15, WikiSearch: 10)."""
 
     @property
     def family(self) -> Family:

@@ -38,7 +38,8 @@ class GamesConfig:
     eval_split: str = "valid_unseen"
     """Split of the evaluation."""
     max_episode_steps: int | None = None
-    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40, WebShop: 15)."""
+    """Step cap in commands; by default the cap of the registered id (ALFWorld: 50, VirtualHome: 40,
+    WebShop: 15, WikiSearch: 10)."""
     num_envs: int = 32
     """Games stepped together; changes the speed only."""
 

@@ -10,7 +10,7 @@ world  passages what it is like
 ====== ======== ====================================================================================================
 small  504      two or three short sentences each, about 20 words; names of two words, which all stand in names of
                 every split; questions of one and two hops, half and half
-full   3,600    about 45 words each; three or more sentences for each fact, and some that tell none; homonyms, initials,
+full   3,635    about 45 words each; three or more sentences for each fact, and some that tell none; homonyms, initials,
                 pen and former names, accents, things named after people; also comparisons and yes or no
 ====== ======== ====================================================================================================
 
