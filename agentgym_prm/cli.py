@@ -69,8 +69,8 @@ class Games:
     data: str = "builtin"
     """'builtin' (no download), 'official' (below $ALFWORLD_DATA, $WEBSHOP_DATA or $VIRTUALHOME_DATA), or a path."""
     split: str | None = None
-    """train, valid_seen or valid_unseen (households), train, valid or test (shops, questions); by default the last, which
-    judges, and for rollout the first."""
+    """train, valid_seen or valid_unseen (households), train, valid or test (shops, questions); by default the last,
+    which judges, and for rollout the first."""
     difficulty: str = "full"
     """Size of builtin games: small (for tiny models) or full (as large as the benchmark's)."""
     engine: str = "native"
